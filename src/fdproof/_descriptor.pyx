@@ -1,0 +1,796 @@
+"""Owned descriptors: the sole owner, and the calls that create one together with its owner.
+
+Every creating function allocates the owner first, makes the system call, and stores the
+number in C: no bytecode boundary, so no signal handler, lies between the two.
+"""
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+
+from fdproof._syscalls cimport *
+
+import errno
+import io
+import os
+import signal as _signal
+import socket as _socket
+import time as _time
+
+from fdproof._errors import ClosedError, FlagError, StateError, UnsupportedError
+from fdproof._flags import FileFlags, descriptor_flags, file_flag_bits, resolve_flag_bits
+
+__all__ = [
+    "Descriptor",
+    "Pair",
+    "epoll",
+    "eventfd",
+    "inotify",
+    "memfd",
+    "open",
+    "pidfd",
+    "pipe",
+    "signalfd",
+    "socketpair",
+    "timerfd",
+]
+
+cdef extern from "errno.h":
+    int errno_EBADF "EBADF"
+    int errno_EINTR "EINTR"
+    int errno_EINVAL "EINVAL"
+    int errno_ENOSYS "ENOSYS"
+
+cdef extern from "Python.h":
+    int PyErr_ResourceWarning(object source, Py_ssize_t stack_level, const char *format, ...) except -1
+
+cdef int ACCESS_AND_BIRTH_FLAGS = ~(os.O_APPEND | os.O_NONBLOCK | os.O_ASYNC | os.O_DIRECT | os.O_NOATIME)
+cdef int FILE_FLAGS = 0
+for _member in FileFlags.__members__.values():
+    FILE_FLAGS |= _member.value
+
+
+@cython.final
+cdef class Descriptor:
+    """The sole owner of a descriptor of this process.
+
+    The number is forgotten before close(2) is called, and close is never retried. An owner
+    that is garbage-collected while open warns (ResourceWarning, with the place of its
+    creation when tracemalloc runs) and closes. It has a ``fileno()``, so it works wherever
+    Python takes an object with one.
+
+    Not safe to close in one thread while another thread uses the number: the kernel
+    may give the number to somebody else in between.
+
+    Args:
+        source: a descriptor number, or an object with ``detach()`` (a socket, another
+            Descriptor), which gives its number up. File objects cannot give theirs up.
+        inheritable: leave close-on-exec off. Otherwise it is switched on, whatever it was.
+
+    Returns:
+        The owner. The source no longer owns anything.
+
+    Raises:
+        OSError: EBADF, the number is not open.
+        ClosedError: the source has no number any more.
+        TypeError: the source can give no number up; it is left as it was.
+        FlagError: ``inheritable`` is not a bool.
+    """
+
+    def __cinit__(self):
+        self._number = -1
+
+    def __init__(self, source, *, inheritable=False):
+        cdef bint wanted = _inheritable(inheritable)
+        cdef int number
+        if self._number >= 0:
+            raise StateError(f"this owner already holds descriptor {self._number}")
+        if isinstance(source, int) and not isinstance(source, bool):
+            if source < 0 or source > 0x7fffffff:
+                raise OSError(errno.EBADF, f"source: {source} is not a descriptor number")
+            number = source
+        else:
+            number = _detached(source)
+        adopt_number(self, number, wanted)
+
+    def __reduce__(self):
+        raise TypeError(
+            "a Descriptor cannot be pickled or copied: use duplicate() in this process, "
+            "and SCM_RIGHTS over a Unix socket to reach another"
+        )
+
+    cdef int _held(self) except -1:
+        if self._number < 0:
+            raise ClosedError("this Descriptor owns nothing: it was closed, detached or handed over")
+        return self._number
+
+    def fileno(self):
+        """Return the number, which stays owned by this object.
+
+        Raises:
+            ClosedError: it owns nothing any more.
+        """
+        return self._held()
+
+    @property
+    def closed(self):
+        """True when this object owns no descriptor: closed, detached or handed over."""
+        return self._number < 0
+
+    def detach(self):
+        """Give the number up without closing it.
+
+        Returns:
+            The number, owned by the caller. A signal handler that raises between this return and
+            the caller's assignment loses it: prefer ``into_file`` and ``into_socket``.
+
+        Raises:
+            ClosedError: it owns nothing any more.
+        """
+        cdef int number = self._held()
+        self._number = -1
+        return number
+
+    def close(self):
+        """Close the descriptor; closing twice is quiet.
+
+        Raises:
+            OSError: EBADF, somebody else closed the number before; EIO, ENOSPC, EDQUOT, data
+                written earlier was lost. Either way the descriptor is gone.
+
+        Kernel: close(2). EINTR is no error: Linux has freed the number by then.
+        """
+        cdef int number = self._number
+        cdef int result
+        if number < 0:
+            return
+        # OWNERSHIP: forgotten before it is closed, so that nothing closes it a second time.
+        self._number = -1
+        with nogil:
+            result = fdp_close(number)
+        if result == -errno_EINTR:
+            PyErr_CheckSignals()
+            return
+        if result == -errno_EBADF:
+            raise OSError(
+                errno.EBADF,
+                f"descriptor {number} was not open any more when its owner closed it: somebody else "
+                "closed it, and may have closed a stranger's descriptor elsewhere",
+            )
+        if result < 0:
+            failed(-result)
+
+    def __enter__(self):
+        self._held()
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        self.close()
+
+    def __del__(self):
+        cdef int number = self._number
+        if number < 0:
+            return
+        self._number = -1
+        try:
+            PyErr_ResourceWarning(self, 1, b"unclosed descriptor %d", number)
+        finally:
+            fdp_close(number)
+
+    def __repr__(self):
+        if self._number < 0:
+            return "<fdproof.Descriptor closed>"
+        return f"<fdproof.Descriptor {self._number}>"
+
+    @property
+    def inheritable(self):
+        """Whether the descriptor survives an exec; False is close-on-exec (F_GETFD, F_SETFD)."""
+        cdef int flags = fdp_fcntl(self._held(), F_GETFD, 0)
+        if flags < 0:
+            failed(-flags)
+        return not flags & FD_CLOEXEC
+
+    @inheritable.setter
+    def inheritable(self, value):
+        cdef int result = fdp_fcntl(self._held(), F_SETFD, 0 if _inheritable(value) else FD_CLOEXEC)
+        if result < 0:
+            failed(-result)
+
+    @property
+    def status(self):
+        """The file's status flags, shared by all its descriptors (F_GETFL, F_SETFL).
+
+        Setting changes APPEND, ASYNC, DIRECT, NOATIME and NONBLOCK. The kernel ignores a change of
+        any other, so that is a FlagError here; ``descriptor.status |= FileFlags.NONBLOCK`` works.
+        """
+        cdef int bits = fdp_fcntl(self._held(), F_GETFL, 0)
+        if bits < 0:
+            failed(-bits)
+        # The kernel adds marks of its own, O_LARGEFILE for one.
+        return FileFlags(bits & FILE_FLAGS)
+
+    @status.setter
+    def status(self, value):
+        cdef int number = self._held()
+        cdef int wanted = file_flag_bits(value, "status")
+        cdef int now = fdp_fcntl(number, F_GETFL, 0)
+        cdef int result
+        if now < 0:
+            failed(-now)
+        if (now ^ wanted) & FILE_FLAGS & ACCESS_AND_BIRTH_FLAGS:
+            fixed = FileFlags((now ^ wanted) & FILE_FLAGS & ACCESS_AND_BIRTH_FLAGS)
+            raise FlagError(
+                f"status: {fixed!s} is fixed when the file is opened; only APPEND, ASYNC, DIRECT, "
+                "NOATIME and NONBLOCK can change (read status, change it, write it back)"
+            )
+        result = fdp_fcntl(number, F_SETFL, wanted)
+        if result < 0:
+            failed(-result)
+
+    def duplicate(self, *, at_least=0, inheritable=False):
+        """Make a second descriptor of the same file.
+
+        Args:
+            at_least: the lowest number it may have; the lowest free one from there is taken.
+            inheritable: leave close-on-exec off.
+
+        Returns:
+            Its owner; offset and status flags are shared with this one.
+
+        Raises:
+            OSError: EMFILE, no number is free; EINVAL, ``at_least`` is beyond RLIMIT_NOFILE.
+            ClosedError: this owner owns nothing any more.
+
+        Kernel: fcntl(2), F_DUPFD_CLOEXEC (2.6.24).
+        """
+        return duplicate_of(self, at_least, _inheritable(inheritable))
+
+    def same_file(self, other):
+        """Tell whether another descriptor of this process refers to the same open file.
+
+        Not the same path or inode: the same offset and status flags (open file description).
+
+        Args:
+            other: a Descriptor, an object with ``fileno()``, or a number.
+
+        Raises:
+            OSError: EBADF, ``other`` is not open.
+            UnsupportedError: the kernel has neither F_DUPFD_QUERY (6.10) nor kcmp(2).
+
+        Kernel: fcntl(2), F_DUPFD_QUERY (6.10), else kcmp(2) with KCMP_FILE (3.5).
+        """
+        cdef int number = self._held()
+        cdef int second = borrowed(other, "other")
+        cdef int result = fdp_fcntl(number, F_DUPFD_QUERY, second)
+        if result == -errno_EINVAL:
+            result = fdp_kcmp(getpid(), getpid(), KCMP_FILE, number, second)
+            if result >= 0:
+                return result == 0
+            if result != -errno_EBADF:
+                raise UnsupportedError("comparing open files (F_DUPFD_QUERY, or kcmp)", "6.10", -result)
+        if result < 0:
+            failed(-result)
+        return result == 1
+
+    def into_file(self, mode="r", *, buffering=-1, encoding=None, errors=None, newline=None):
+        """Hand the descriptor over to a Python file object.
+
+        Args:
+            mode, buffering, encoding, errors, newline: as for the builtin ``open``; the mode must fit
+                the way the descriptor was opened.
+
+        Returns:
+            The file object, which owns the descriptor now. If this call fails, this object still does.
+
+        Raises:
+            OSError, ValueError, LookupError: what the builtin ``open`` says of these arguments.
+            ClosedError: this owner owns nothing any more.
+        """
+        cdef int number = self._held()
+        # Made without owning the number, so that whatever fails leaves it here.
+        trial = io.open(number, mode, buffering, encoding, errors, newline, False)
+        buffered = trial.buffer if isinstance(trial, io.TextIOWrapper) else trial
+        raw = buffered if isinstance(buffered, io.FileIO) else buffered.raw
+        # The finished file object is told last that it owns the number: after that nothing can fail.
+        io.FileIO.__init__(raw, number, raw.mode, True)
+        # OWNERSHIP: the file object owns the number from here on.
+        self._number = -1
+        return trial
+
+    def into_socket(self):
+        """Hand the descriptor over to a ``socket.socket``, whose family and type are detected.
+
+        Returns:
+            The socket, which owns the descriptor now. If this call fails, this object still does.
+
+        Raises:
+            OSError: ENOTSOCK, the file is no socket.
+            ClosedError: this owner owns nothing any more.
+        """
+        cdef int number = self._held()
+        result = _socket.socket.__new__(_socket.socket)
+        try:
+            result.__init__(fileno=number)
+        except BaseException:
+            # The socket may have taken the number before an interrupt ended its constructor.
+            if result.fileno() == number:
+                _socket.SocketType.detach(result)
+            raise
+        # OWNERSHIP: the socket owns the number from here on.
+        self._number = -1
+        return result
+
+
+@cython.final
+cdef class Pair:
+    """Two descriptors that were created together; unpack it, index it, or use it in ``with``.
+
+    Leaving the ``with`` block closes both.
+    """
+
+    def __cinit__(self):
+        self.first = Descriptor.__new__(Descriptor)
+        self.second = Descriptor.__new__(Descriptor)
+
+    def __init__(self):
+        raise TypeError("a Pair comes from pipe() or socketpair()")
+
+    def __reduce__(self):
+        raise TypeError("a Pair cannot be pickled or copied, because its Descriptors cannot")
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return (self.first, self.second)[index]
+
+    def __iter__(self):
+        return iter((self.first, self.second))
+
+    def close(self):
+        """Close both; the second even if closing the first fails.
+
+        Raises:
+            OSError: as ``Descriptor.close`` says.
+        """
+        try:
+            self.first.close()
+        finally:
+            self.second.close()
+
+    def __enter__(self):
+        self.first._held()
+        self.second._held()
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        self.close()
+
+    def __repr__(self):
+        return f"<fdproof.Pair {self.first!r}, {self.second!r}>"
+
+
+cdef bint _inheritable(object value) except -1:
+    if value is False:
+        return False
+    return not descriptor_flags(value).value
+
+
+cdef int adopt_number(Descriptor owner, int number, bint inheritable) except -1:
+    cdef int flags = fdp_fcntl(number, F_GETFD, 0)
+    cdef int wanted = 0 if inheritable else FD_CLOEXEC
+    if flags < 0:
+        raise OSError(-flags, f"descriptor {number} is not open: there is nothing to own")
+    owner._number = number
+    if (flags & FD_CLOEXEC) != wanted:
+        fdp_fcntl(number, F_SETFD, wanted)
+    return 0
+
+
+cdef int _detached(object source) except -1:
+    # File objects have a detach() that returns another file object, never a number.
+    # So have the wrappers of tempfile, which are no IOBase.
+    if isinstance(source, io.IOBase) or hasattr(source, "readline") or not hasattr(source, "detach"):
+        raise TypeError(
+            f"source: {type(source).__name__} cannot give its number up (no detach() that returns one): "
+            "own a duplicate instead, fdproof.receive(source), and close the source"
+        )
+    number = source.detach()
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"source: {type(source).__name__}.detach() returned {number!r}, not a number")
+    if number < 0:
+        raise ClosedError(f"source: the {type(source).__name__} owns nothing any more")
+    return number
+
+
+cdef long long bounded(object value, str name, long long low, long long high) except? -1:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: takes an int, not {value!r}")
+    if value < low or value > high:
+        raise ValueError(f"{name}: {value} is not between {low} and {high}")
+    return value
+
+
+cdef int borrowed(object value, str name) except -1:
+    if isinstance(value, Descriptor):
+        return (<Descriptor>value)._held()
+    if not isinstance(value, int):
+        try:
+            value = value.fileno()
+        except AttributeError:
+            raise TypeError(f"{name}: takes a descriptor (an int or an object with fileno()), not {value!r}") from None
+    return bounded(value, name, 0, 0x7fffffff)
+
+
+def duplicate_of(source, at_least, bint inheritable):
+    """Make an owned second descriptor of anything with a number; the source keeps its own.
+
+    See ``Descriptor.duplicate``, and ``receive`` for the public way to a borrowed number.
+    """
+    cdef int number = borrowed(source, "file")
+    cdef int lowest = bounded(at_least, "at_least", 0, 0x7fffffff)
+    cdef Descriptor owner = Descriptor.__new__(Descriptor)
+    cdef int result = fdp_fcntl(number, F_DUPFD if inheritable else F_DUPFD_CLOEXEC, lowest)
+    if result == -errno_EINVAL:
+        raise OSError(errno.EINVAL, f"at_least: {lowest} is beyond the limit of open files (RLIMIT_NOFILE)")
+    if result < 0:
+        failed(-result)
+    owner._number = result
+    return owner
+
+
+cdef int create_failed(int result, str feature, str kernel, object path=None) except -1:
+    if result == -errno_ENOSYS:
+        raise UnsupportedError(feature, kernel)
+    failed(-result, path)
+
+
+def open(path, flags=FileFlags.RDONLY, *, mode=0o666, directory=None, resolve=0, inheritable=False):
+    """Open a file.
+
+    Args:
+        path: str, bytes or path-like, relative to ``directory``.
+        flags: FileFlags, or the same as an ``os.O_*`` integer. Close-on-exec is not among them.
+        mode: permission bits of a file that this call creates, before the umask.
+        directory: a descriptor of the directory that a relative path starts from; None is the
+            current directory.
+        resolve: ResolveFlags, how the path may be walked.
+        inheritable: leave close-on-exec off.
+
+    Returns:
+        The descriptor's owner.
+
+    Raises:
+        OSError: as open(2) says, with the path; EMFILE or ENFILE when the table or the system is full.
+        FlagError: a flag that does not belong here.
+        UnsupportedError: ``resolve`` is given and the kernel has no openat2.
+
+    Kernel: openat2(2) (5.6); openat(2) before, when ``resolve`` is empty.
+    """
+    cdef int bits = file_flag_bits(flags, "flags")
+    cdef int descriptor_bits = 0 if _inheritable(inheritable) else O_CLOEXEC
+    cdef int start = AT_FDCWD if directory is None else borrowed(directory, "directory")
+    cdef unsigned int permissions = bounded(mode, "mode", 0, 0o7777)
+    cdef bytes encoded = os.fsencode(path)
+    cdef Descriptor owner = Descriptor.__new__(Descriptor)
+    cdef open_how how
+    cdef const char *text = encoded
+    cdef int result
+    if b"\0" in encoded:
+        raise ValueError(f"path: {path!r} contains a NUL byte")
+    how.flags = bits | descriptor_bits
+    how.resolve = resolve_flag_bits(resolve, "resolve")
+    # openat2 refuses a mode where no file can be created.
+    how.mode = permissions if bits & (os.O_CREAT | os.O_TMPFILE & ~os.O_DIRECTORY) else 0
+    while True:
+        with nogil:
+            result = fdp_openat2(start, text, &how)
+            if result == -errno_ENOSYS and how.resolve == 0:
+                result = fdp_openat(start, text, <int>how.flags, <unsigned int>how.mode)
+        if result >= 0:
+            owner._number = result
+            return owner
+        if result != -errno_EINTR:
+            create_failed(result, "openat2", "5.6", path)
+        PyErr_CheckSignals()
+
+
+def pipe(*, nonblocking=False, packet=False, inheritable=False):
+    """Create a pipe.
+
+    Args:
+        nonblocking: both ends' files get NONBLOCK.
+        packet: each write is read as one packet (O_DIRECT).
+        inheritable: leave close-on-exec off.
+
+    Returns:
+        A Pair that owns the reading end, then the writing end.
+
+    Raises:
+        OSError: EMFILE, ENFILE, the table or the system is full.
+
+    Kernel: pipe2(2) (2.6.27).
+    """
+    cdef int numbers[2]
+    cdef int flags = 0 if _inheritable(inheritable) else O_CLOEXEC
+    cdef Pair pair = Pair.__new__(Pair)
+    cdef int result
+    if nonblocking:
+        flags |= O_NONBLOCK
+    if packet:
+        flags |= O_DIRECT
+    result = fdp_pipe2(numbers, flags)
+    if result < 0:
+        create_failed(result, "pipe2", "2.6.27")
+    pair.first._number = numbers[0]
+    pair.second._number = numbers[1]
+    return pair
+
+
+def socketpair(*, type=_socket.SOCK_STREAM, nonblocking=False, inheritable=False):
+    """Create two Unix sockets that are connected to each other.
+
+    Args:
+        type: SOCK_STREAM, SOCK_DGRAM or SOCK_SEQPACKET.
+        nonblocking: both sockets get NONBLOCK.
+        inheritable: leave close-on-exec off.
+
+    Returns:
+        A Pair that owns both; ``into_socket()`` turns each into a Python socket.
+
+    Raises:
+        OSError: EMFILE, ENFILE, the table or the system is full.
+
+    Kernel: socketpair(2).
+    """
+    cdef int numbers[2]
+    cdef int kind = bounded(type, "type", 1, 0x7ff)
+    cdef int flags = 0 if _inheritable(inheritable) else O_CLOEXEC
+    cdef Pair pair = Pair.__new__(Pair)
+    cdef int result
+    if nonblocking:
+        flags |= O_NONBLOCK
+    result = fdp_socketpair(AF_UNIX, kind | flags, 0, numbers)
+    if result < 0:
+        failed(-result)
+    pair.first._number = numbers[0]
+    pair.second._number = numbers[1]
+    return pair
+
+
+def memfd(name, *, allow_sealing=False, inheritable=False):
+    """Create a file that lives in memory.
+
+    Args:
+        name: shown in /proc, at most 249 bytes.
+        allow_sealing: seals may be added later (F_ADD_SEALS).
+        inheritable: leave close-on-exec off.
+
+    Returns:
+        The descriptor's owner; the file is open for reading and writing.
+
+    Raises:
+        OSError: EMFILE, ENFILE, ENOMEM; EINVAL, the name is too long.
+        UnsupportedError: before Linux 3.17.
+
+    Kernel: memfd_create(2) (3.17).
+    """
+    cdef unsigned int flags = 0 if _inheritable(inheritable) else MFD_CLOEXEC
+    cdef bytes encoded = os.fsencode(name)
+    cdef Descriptor owner = Descriptor.__new__(Descriptor)
+    cdef int result
+    if b"\0" in encoded:
+        raise ValueError(f"name: {name!r} contains a NUL byte")
+    if allow_sealing:
+        flags |= MFD_ALLOW_SEALING
+    result = fdp_memfd_create(encoded, flags)
+    if result < 0:
+        create_failed(result, "memfd_create", "3.17")
+    owner._number = result
+    return owner
+
+
+def eventfd(initial=0, *, semaphore=False, nonblocking=False, inheritable=False):
+    """Create an event counter.
+
+    Args:
+        initial: the counter's first value, 0 to 4294967295.
+        semaphore: each read takes one instead of all.
+        nonblocking: the file gets NONBLOCK.
+        inheritable: leave close-on-exec off.
+
+    Returns:
+        The descriptor's owner.
+
+    Raises:
+        OSError: EMFILE, ENFILE, ENODEV, ENOMEM.
+
+    Kernel: eventfd2(2) (2.6.27).
+    """
+    cdef int flags = 0 if _inheritable(inheritable) else O_CLOEXEC
+    cdef unsigned int value = bounded(initial, "initial", 0, 0xffffffff)
+    cdef Descriptor owner = Descriptor.__new__(Descriptor)
+    cdef int result
+    if semaphore:
+        flags |= EFD_SEMAPHORE
+    if nonblocking:
+        flags |= O_NONBLOCK
+    result = fdp_eventfd2(value, flags)
+    if result < 0:
+        create_failed(result, "eventfd2", "2.6.27")
+    owner._number = result
+    return owner
+
+
+def timerfd(clock=_time.CLOCK_MONOTONIC, *, after=0.0, every=0.0, nonblocking=False, inheritable=False):
+    """Create a timer that becomes readable when it expires.
+
+    Args:
+        clock: ``time.CLOCK_MONOTONIC``, ``CLOCK_REALTIME`` or ``CLOCK_BOOTTIME``.
+        after: seconds until it first expires; 0 leaves it off.
+        every: seconds between later expirations; 0 for once. Needs ``after``.
+        nonblocking: the file gets NONBLOCK.
+        inheritable: leave close-on-exec off.
+
+    Returns:
+        The descriptor's owner.
+
+    Raises:
+        OSError: EMFILE, ENFILE, ENODEV, ENOMEM; EINVAL, the clock cannot drive a timer.
+
+    Kernel: timerfd_create(2) (2.6.25).
+    """
+    cdef int flags = 0 if _inheritable(inheritable) else O_CLOEXEC
+    cdef int which = bounded(clock, "clock", 0, 64)
+    cdef long long first = nanoseconds(after, "after")
+    cdef long long period = nanoseconds(every, "every")
+    cdef Descriptor owner = Descriptor.__new__(Descriptor)
+    cdef int result
+    if period and not first:
+        raise ValueError(f"every: {every} has no effect without after, the time of the first expiration")
+    if nonblocking:
+        flags |= O_NONBLOCK
+    result = fdp_timerfd_create(which, flags)
+    if result < 0:
+        create_failed(result, "timerfd_create", "2.6.25")
+    if first:
+        period = fdp_timerfd_settime(result, first, period)
+        if period < 0:
+            fdp_close(result)
+            failed(<int>-period)
+    owner._number = result
+    return owner
+
+
+cdef long long nanoseconds(object seconds, str name) except -1:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"{name}: takes seconds as a number, not {seconds!r}")
+    # The first comparison is false for a NaN as well.
+    if not seconds >= 0 or seconds > 9e9:
+        raise ValueError(f"{name}: {seconds} is not a number of seconds between 0 and 9e9")
+    # Zero means off, which a very short time must not turn into.
+    return max(round(seconds * 1_000_000_000), 1 if seconds else 0)
+
+
+def signalfd(signals, *, nonblocking=False, inheritable=False):
+    """Create a descriptor from which signals are read.
+
+    The signals must be blocked as well (``signal.pthread_sigmask``), or they are delivered as ever.
+
+    Args:
+        signals: the signal numbers, at least one.
+        nonblocking: the file gets NONBLOCK.
+        inheritable: leave close-on-exec off.
+
+    Returns:
+        The descriptor's owner.
+
+    Raises:
+        OSError: EMFILE, ENFILE, ENODEV, ENOMEM.
+
+    Kernel: signalfd4(2) (2.6.27).
+    """
+    cdef int flags = 0 if _inheritable(inheritable) else O_CLOEXEC
+    cdef unsigned long long mask = 0
+    cdef Descriptor owner = Descriptor.__new__(Descriptor)
+    cdef int result
+    for number in signals:
+        mask |= 1ULL << (bounded(number, "signals", 1, _signal.NSIG - 1) - 1)
+    if mask == 0:
+        raise ValueError("signals: names no signal, so nothing could ever be read")
+    if nonblocking:
+        flags |= O_NONBLOCK
+    result = fdp_signalfd4(mask, flags)
+    if result < 0:
+        create_failed(result, "signalfd4", "2.6.27")
+    owner._number = result
+    return owner
+
+
+def epoll(*, inheritable=False):
+    """Create an epoll instance; ``select.epoll.fromfd(epoll().detach())`` drives it from Python.
+
+    Args:
+        inheritable: leave close-on-exec off.
+
+    Returns:
+        The descriptor's owner.
+
+    Raises:
+        OSError: EMFILE, ENFILE, ENOMEM.
+
+    Kernel: epoll_create1(2) (2.6.27).
+    """
+    cdef int flags = 0 if _inheritable(inheritable) else O_CLOEXEC
+    cdef Descriptor owner = Descriptor.__new__(Descriptor)
+    cdef int result = fdp_epoll_create1(flags)
+    if result < 0:
+        create_failed(result, "epoll_create1", "2.6.27")
+    owner._number = result
+    return owner
+
+
+def inotify(*, nonblocking=False, inheritable=False):
+    """Create an inotify instance.
+
+    Args:
+        nonblocking: the file gets NONBLOCK.
+        inheritable: leave close-on-exec off.
+
+    Returns:
+        The descriptor's owner.
+
+    Raises:
+        OSError: EMFILE, the table is full or the user has too many instances; ENFILE, ENOMEM.
+
+    Kernel: inotify_init1(2) (2.6.27).
+    """
+    cdef int flags = 0 if _inheritable(inheritable) else O_CLOEXEC
+    cdef Descriptor owner = Descriptor.__new__(Descriptor)
+    cdef int result
+    if nonblocking:
+        flags |= O_NONBLOCK
+    result = fdp_inotify_init1(flags)
+    if result < 0:
+        create_failed(result, "inotify_init1", "2.6.27")
+    owner._number = result
+    return owner
+
+
+def pidfd(pid, *, thread=False, nonblocking=False, inheritable=False):
+    """Open a descriptor of a process.
+
+    The pid of anything but an unreaped child of this process may already mean another process.
+
+    Args:
+        pid: a process's number, or a thread's with ``thread``.
+        thread: refer to one thread (6.9).
+        nonblocking: waitid on it does not block (5.10).
+        inheritable: leave close-on-exec off.
+
+    Returns:
+        The descriptor's owner.
+
+    Raises:
+        OSError: ESRCH, no such process; EMFILE, ENFILE; ENOENT or (before 6.16) EINVAL, the
+            number is that of a thread and ``thread`` is not given.
+        UnsupportedError: before Linux 5.3.
+
+    Kernel: pidfd_open(2) (5.3).
+    """
+    cdef bint keep = _inheritable(inheritable)
+    cdef int which = bounded(pid, "pid", 1, 0x7fffffff)
+    cdef unsigned int flags = 0
+    cdef Descriptor owner = Descriptor.__new__(Descriptor)
+    cdef int result
+    if thread:
+        flags |= PIDFD_THREAD
+    if nonblocking:
+        flags |= O_NONBLOCK
+    result = fdp_pidfd_open(which, flags)
+    if result < 0:
+        create_failed(result, "pidfd_open", "5.3")
+    if keep:
+        # KERNEL: pidfd_open always sets close-on-exec and knows no flag against it.
+        fdp_fcntl(result, F_SETFD, 0)
+    owner._number = result
+    return owner
