@@ -1,0 +1,72 @@
+"""Filters: which system calls of a target stop for its supervisor."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fdproof.notifier._libseccomp import compile_filter, number_of
+
+__all__ = ["Condition", "Filter", "Rule"]
+
+# The call by which a target speaks to its supervisor: close_range with a first number that no table has.
+_MARK = (0, 0xFFFFFFFF, 0xFFFFFFFF)
+# The exec that starts a target passes: see FDP_FIRST_EXEC in _notify.h.
+_ANY_BUT_FIRST_EXEC = (0, None, 0x0FD0F001)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A comparison on an argument: ``arguments[argument] & mask == value``."""
+
+    argument: int
+    mask: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A system call that stops for the supervisor, by kernel name, under all the conditions."""
+
+    name: str
+    conditions: tuple[Condition, ...] = ()
+
+
+class Filter:
+    """A compiled filter: the calls named notify the supervisor, everything else runs untouched.
+
+    Calls that this architecture does not have are left out. Programs of another architecture
+    (32-bit ones on a 64-bit kernel) are not seen at all.
+
+    Args:
+        rules: names of system calls, or Rules where arguments decide.
+
+    Raises:
+        ValueError: no rule names a call of this architecture.
+        UnsupportedError: libseccomp is not installed.
+        OSError: EOPNOTSUPP, the kernel has no notifier (5.0).
+    """
+
+    def __init__(self, rules: Iterable[Rule | str]) -> None:
+        wanted = [Rule(rule) if isinstance(rule, str) else rule for rule in rules]
+        known = [(rule, number_of(rule.name)) for rule in wanted]
+        self.rules = tuple(rule for rule, number in known if number is not None)
+        if not self.rules:
+            raise ValueError(
+                "rules: none of them names a system call of this architecture: "
+                + (", ".join(rule.name for rule in wanted) or "the list is empty")
+            )
+        compiled: list[tuple[int, list[tuple[int, int | None, int]]]] = []
+        for rule, number in known:
+            if number is not None:
+                comparisons: list[tuple[int, int | None, int]] = [
+                    (c.argument, c.mask, c.value) for c in rule.conditions
+                ]
+                if rule.name == "execveat":
+                    comparisons.append(_ANY_BUT_FIRST_EXEC)
+                compiled.append((number, comparisons))
+        mark = number_of("close_range")
+        if mark is not None:
+            compiled.append((mark, [_MARK]))
+        self.program = compile_filter(compiled)
+
+    def __repr__(self) -> str:
+        return f"<fdproof.notifier.Filter of {len(self.rules)} rules>"
