@@ -1,0 +1,69 @@
+"""Which system calls a check supervises: those it can make fail, and those it must see."""
+
+import functools
+import os
+
+from fdproof.check import errnos
+from fdproof.notifier import Condition, Filter, Rule
+from fdproof.notifier._libseccomp import name_of, number_of
+
+__all__ = ["BEGIN", "COLLECTED", "END", "MARK", "asks_to_survive", "filter_for", "watched_for"]
+
+# What a forked target tells its supervisor, by the call that does nothing (notifier's mark).
+BEGIN, END, COLLECTED = 1, 2, 3
+MARK = "close_range"
+_EXECS = ("execve", "execveat")
+_EXIT = "exit_group"
+
+_F_SETFD = 2
+_FD_CLOEXEC = 1
+_FIONCLEX = 0x5450
+_WORD = 0xFFFFFFFF
+
+
+@functools.cache
+def filter_for(command: bool) -> Filter:
+    """Return the filter for an operation: everything that is not judged runs untouched.
+
+    Args:
+        command: the exit of the program is judged, too.
+    """
+    rules: list[Rule | str] = list(_EXECS)
+    if command:
+        rules.append(_EXIT)
+    for name in errnos.names():
+        entries = [call for call in errnos.CALLS if call.name == name]
+        if any(not call.when for call in entries):
+            rules.append(name)
+            continue
+        rules.extend(
+            Rule(name, tuple(Condition(c.argument, c.mask, c.value) for c in call.when))
+            for call in entries
+        )
+    # Never made to fail, but it asks for a descriptor to survive an exec.
+    rules.append(Rule("fcntl", (Condition(1, _WORD, _F_SETFD),)))
+    return Filter(rules)
+
+
+@functools.cache
+def watched_for(command: bool) -> tuple[int, ...]:
+    """Return the numbers of the calls that always stop the supervisor's loop."""
+    names = (*_EXECS, MARK, *((_EXIT,) if command else ()))
+    return tuple(number for name in names if (number := number_of(name)) is not None)
+
+
+def asks_to_survive(call: int, arguments: tuple[int, ...]) -> int | None:
+    """Return the descriptor that a call asks to keep open over an exec, if it does so explicitly.
+
+    Clearing close-on-exec does, and so does placing a file at a chosen number.
+    """
+    match name_of(call):
+        case "fcntl" if arguments[1] & _WORD == _F_SETFD and not arguments[2] & _FD_CLOEXEC:
+            return arguments[0] & _WORD
+        case "ioctl" if arguments[1] & _WORD == _FIONCLEX:
+            return arguments[0] & _WORD
+        case "dup2":
+            return arguments[1] & _WORD
+        case "dup3" if not arguments[2] & os.O_CLOEXEC:
+            return arguments[1] & _WORD
+    return None

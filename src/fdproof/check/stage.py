@@ -1,0 +1,211 @@
+"""The process in which an operation runs: warmed once, then forked (or spawned from) for every run.
+
+Started by ``check.executor`` as ``python -m fdproof.check.stage NUMBER``, the number of its end of a socket
+pair. It has one thread of its own, so that forking it is safe, and it is the subreaper of its runs:
+whatever they leave running is killed here, also when the order-giver is gone.
+"""
+
+import contextlib
+import gc
+import mmap
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+from fdproof import _syscalls
+from fdproof._errors import Error
+from fdproof.check.calls import BEGIN, COLLECTED, END, filter_for
+from fdproof.check.operation import CallableOperation, CommandOperation, Operation, load
+from fdproof.check.records import Outcome, Request
+from fdproof.check.supervise import Disconnected, Supervision
+from fdproof.check.tree import Tree, kill_descendants
+from fdproof.notifier import Target, fork, spawn
+from fdproof.notifier._start import Handover, mark
+from fdproof.observe.snapshot import Entry, snapshot
+
+__all__ = ["main"]
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_RAISED_ROOM = 4096
+_STDERR_SHOWN = 4000
+
+
+class _CallableStage:
+    """Runs of a Python function, forked from this process."""
+
+    def __init__(self, operation: CallableOperation, control: Connection) -> None:
+        self._control = control
+        self._function = load(operation)
+        self._filter = filter_for(False)
+        self._handover = Handover()
+        self._tree = Tree()
+        # Shared with the child: what the operation raised comes back without a system call.
+        self._raised = mmap.mmap(-1, _RAISED_ROOM)
+
+    def warm_up(self) -> str:
+        """Run the operation once here, so that what it loads lazily is loaded; returns what it raised."""
+        raised = _describe_raised(self._function)
+        kill_descendants()
+        gc.collect()
+        gc.freeze()
+        return raised
+
+    def run(self, request: Request) -> Outcome:
+        """Fork a child, run the operation in it, tell what was left."""
+        before = snapshot(os.getpid())
+        self._raised[:] = bytes(_RAISED_ROOM)
+        target = fork(
+            self._filter, lambda: self._operate(request.rounds), handover=self._handover
+        )
+        outcome = _supervise(target, request, before, self._tree, self._control, command=False)
+        raised = self._raised[:].split(b"\0")
+        return _with_raised(outcome, [text.decode(errors="replace") for text in raised])
+
+    def _operate(self, rounds: int) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for index in range(rounds):
+            mark(BEGIN)
+            raised = _describe_raised(self._function)
+            mark(END)
+            gc.collect()
+            mark(COLLECTED)
+            share = _RAISED_ROOM // rounds
+            text = raised.encode(errors="replace").replace(b"\0", b"")[: share - 1] + b"\0"
+            position = sum(len(part) + 1 for part in self._raised[:].split(b"\0")[:index])
+            self._raised[position : position + len(text)] = text
+        # No exit handlers and no flush: they belong to the process that was forked.
+        os._exit(0)
+
+
+class _CommandStage:
+    """Runs of a command, spawned from this process."""
+
+    def __init__(self, operation: CommandOperation, control: Connection) -> None:
+        self._control = control
+        self._arguments = operation.arguments
+        self._filter = filter_for(True)
+        self._tree = Tree()
+
+    def warm_up(self) -> str:
+        """A command starts afresh each time: there is nothing to warm."""
+        return ""
+
+    def run(self, request: Request) -> Outcome:
+        """Spawn the command, tell what was left at its exit and at every exec."""
+        inherited = {
+            number: one for number, one in snapshot(os.getpid()).items() if not one.close_on_exec
+        }
+        target = spawn(self._filter, self._arguments)
+        return _supervise(target, request, inherited, self._tree, self._control, command=True)
+
+
+def _supervise(
+    target: Target,
+    request: Request,
+    before: dict[int, Entry],
+    tree: Tree,
+    control: Connection,
+    command: bool,
+) -> Outcome:
+    with _stderr_of_run() as read:
+        outcome = Supervision(target, request, before, tree, control, command).run()
+        return _replace(outcome, stderr=read())
+
+
+@contextlib.contextmanager
+def _stderr_of_run() -> Iterator[Callable[[], str]]:
+    """Give access to what a run writes to standard error, a file in memory that all runs share."""
+
+    def read() -> str:
+        size = os.fstat(2).st_size
+        return os.pread(2, _STDERR_SHOWN, max(0, size - _STDERR_SHOWN)).decode(errors="replace")
+
+    try:
+        yield read
+    finally:
+        os.ftruncate(2, 0)
+
+
+def _replace(outcome: Outcome, **changes: Any) -> Outcome:
+    import dataclasses
+
+    return dataclasses.replace(outcome, **changes)
+
+
+def _with_raised(outcome: Outcome, raised: list[str]) -> Outcome:
+    rounds = tuple(
+        _replace(one, raised=text)  # type: ignore[type-var]
+        for one, text in zip(outcome.rounds, raised, strict=False)
+    )
+    return _replace(outcome, rounds=rounds)
+
+
+def _describe_raised(function: Callable[[], Any]) -> str:
+    """Call the function; return the exception that came out, as text: nothing of it is kept alive."""
+    try:
+        function()
+    except BaseException as error:
+        try:
+            text = str(error)
+        except Exception:
+            text = "(its text cannot be shown)"
+        return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return ""
+
+
+def _stage_for(operation: Operation, control: Connection) -> _CallableStage | _CommandStage:
+    if isinstance(operation, CallableOperation):
+        return _CallableStage(operation, control)
+    return _CommandStage(operation, control)
+
+
+def _end_with_everything(*_: Any) -> None:
+    kill_descendants()
+    os._exit(1)
+
+
+def main(number: int) -> None:
+    """Serve runs until the other end hangs up.
+
+    Args:
+        number: the descriptor of this process's end of the line.
+    """
+    os.set_inheritable(number, False)
+    control = Connection(number)
+    _syscalls.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_with_everything)
+    # The order-giver's death ends also a warm-up that never returns.
+    _syscalls.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # Threads that the operation leaves behind do not come along into the runs; see the docs.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork")
+    try:
+        stage = _stage_for(control.recv(), control)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        control.send(stage.warm_up())
+        while True:
+            control.send(stage.run(control.recv()))
+    except (EOFError, BrokenPipeError, ConnectionResetError, Disconnected):
+        pass
+    except (Error, OSError) as error:
+        _tell(control, error)
+    except BaseException as error:
+        text = "".join(traceback.format_exception(error))
+        _tell(control, Error(f"the check itself failed:\n{text}"))
+    finally:
+        kill_descendants()
+
+
+def _tell(control: Connection, error: BaseException) -> None:
+    with contextlib.suppress(OSError):
+        control.send(error)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

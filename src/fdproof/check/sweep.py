@@ -1,0 +1,292 @@
+"""The sweep: record the points, plan the faults, run them, judge, look again, explain."""
+
+import concurrent.futures
+import dataclasses
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from fdproof.check.executor import Stage
+from fdproof.check.operation import (
+    CallableOperation,
+    CommandOperation,
+    Operation,
+    OperationError,
+    check_command,
+)
+from fdproof.check.records import (
+    End,
+    Fault,
+    Finding,
+    Frame,
+    Left,
+    Outcome,
+    Point,
+    PointKey,
+    Report,
+    Request,
+    Verdict,
+)
+from fdproof.check.verdicts import grows, judge
+
+__all__ = ["Progress", "sweep"]
+
+Progress = Callable[[int, int, int], None]
+# Below this, a second warmed process costs more than it saves.
+_FAULTS_PER_JOB = 16
+# Looking for stacks costs tenths of a second for each fault.
+_MOST_EXPLAINED = 40
+
+
+def sweep(
+    operation: Operation,
+    *,
+    all_errnos: bool = False,
+    timeout: float = 10.0,
+    jobs: int | None = None,
+    stacks: bool = True,
+    progress: Progress | None = None,
+) -> Report:
+    """Make every system call of an operation fail in turn, and judge what each leaves behind.
+
+    Args:
+        operation: what to run.
+        all_errnos: every errno of the table at each point, instead of one.
+        timeout: seconds until a run counts as hung.
+        jobs: how many runs at the same time; one for each core by default.
+        stacks: take the Python stacks of what is found.
+        progress: called after each fault with the number done, the number planned and the number of
+            findings; from any thread.
+
+    Returns:
+        The report. After a KeyboardInterrupt it holds what was found so far and says so.
+
+    Raises:
+        OperationError: the operation cannot be found, fails undisturbed, does not end, or is not
+            repeatable.
+        UnsupportedError: the kernel lacks something.
+    """
+    if isinstance(operation, CommandOperation):
+        check_command(operation)
+    return _Sweep(operation, all_errnos, timeout, jobs, stacks, progress).run()
+
+
+class _Sweep:
+    def __init__(
+        self,
+        operation: Operation,
+        all_errnos: bool,
+        timeout: float,
+        jobs: int | None,
+        stacks: bool,
+        progress: Progress | None,
+    ) -> None:
+        self._operation = operation
+        self._all_errnos = all_errnos
+        self._timeout = timeout
+        self._jobs = jobs or max(1, len(os.sched_getaffinity(0)))
+        self._want_stacks = stacks
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._stages: list[Stage] = []
+        self._stopping = False
+        self._done = self._planned = 0
+        self._findings: list[Finding] = []
+        self._not_reached: list[Fault] = []
+        self._kept: list[Fault] = []
+
+    def run(self) -> Report:
+        started = time.monotonic()
+        faults: list[Fault] = []
+        points: tuple[Point, ...] = ()
+        interrupted = False
+        calls = 0
+        try:
+            clean = self._record()
+            points, calls = clean.points, clean.calls
+            faults = _plan(points, self._all_errnos)
+            self._planned = len(faults)
+            self._findings.extend(judge(clean, clean))
+            self._run_all(faults, clean)
+            if self._want_stacks:
+                self._explain_all()
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            self._stopping = True
+            for stage in self._stages:
+                stage.close()
+        order = {fault: position for position, fault in enumerate(faults)}
+        return Report(
+            operation=str(self._operation),
+            kind="function" if isinstance(self._operation, CallableOperation) else "command",
+            points=points,
+            calls=calls,
+            faults=self._done,
+            planned=len(faults),
+            findings=tuple(
+                sorted(
+                    self._findings, key=lambda one: -1 if one.fault is None else order[one.fault]
+                )
+            ),
+            not_reached=tuple(sorted(self._not_reached, key=order.__getitem__)),
+            kept=tuple(sorted(self._kept, key=order.__getitem__)),
+            interrupted=interrupted,
+            seconds=time.monotonic() - started,
+            kernel=platform.release(),
+            python=platform.python_version(),
+        )
+
+    def _stage(self) -> Stage:
+        """Return this thread's stage, which the sweep owns and ends."""
+        stage: Stage | None = getattr(self._local, "stage", None)
+        if stage is None:
+            stage = Stage(self._operation, self._timeout)
+            with self._lock:
+                self._stages.append(stage)
+            self._local.stage = stage
+        return stage
+
+    def _record(self) -> Outcome:
+        stage = self._stage()
+        if stage.raised:
+            raise _fails_clean(self._operation, stage.raised)
+        request = Request(record=True, timeout=self._timeout)
+        first, second = stage.run(request), stage.run(request)
+        for outcome in (first, second):
+            _check_clean(self._operation, outcome, self._timeout)
+        differing = set(_keys(first)) ^ set(_keys(second))
+        if differing:
+            shown = ", ".join(map(str, sorted(differing)[:3]))
+            raise OperationError(
+                f"{str(self._operation)!r} is not repeatable: two clean runs made different system calls "
+                f"({len(differing)} differ, such as {shown}). Take out what depends on time, chance, caches or "
+                "a race between threads, or check a smaller part of it."
+            )
+        return second
+
+    def _run_all(self, faults: Sequence[Fault], clean: Outcome) -> None:
+        jobs = max(1, min(self._jobs, len(faults) // _FAULTS_PER_JOB))
+        if jobs == 1:
+            for fault in faults:
+                self._run_one(fault, clean)
+            return
+        executor = concurrent.futures.ThreadPoolExecutor(jobs, "fdproof-check")
+        try:
+            futures = [executor.submit(self._run_one, fault, clean) for fault in faults]
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+        except BaseException:
+            self._stopping = True
+            executor.shutdown(wait=False, cancel_futures=True)
+            for stage in self._stages:
+                stage.close()
+            raise
+        executor.shutdown()
+
+    def _run_one(self, fault: Fault, clean: Outcome) -> None:
+        if self._stopping:
+            return
+        stage = self._stage()
+        outcome = stage.run(Request(fault, timeout=self._timeout))
+        if not outcome.reached:
+            # Threads and children interleave differently now and then: once more.
+            outcome = stage.run(Request(fault, timeout=self._timeout))
+        findings = judge(outcome, clean)
+        confirmed = [one for one in findings if self._holds(one, stage, clean)]
+        with self._lock:
+            self._done += 1
+            if not outcome.reached:
+                self._not_reached.append(fault)
+            if len(confirmed) < len(findings):
+                self._kept.append(fault)
+            self._findings.extend(confirmed)
+            if self._progress is not None:
+                self._progress(self._done, self._planned, len(self._findings))
+
+    def _holds(self, finding: Finding, stage: Stage, clean: Outcome) -> bool:
+        """Look again before anything is called a finding: a verdict must be true."""
+        if finding.fault is None or self._stopping:
+            return True
+        if finding.verdict is Verdict.HANG and clean.seconds < self._timeout / 10:
+            return True
+        if finding.verdict is Verdict.LEAK and isinstance(self._operation, CallableOperation):
+            again = stage.run(Request(finding.fault, rounds=2, timeout=self._timeout))
+            return grows(again, clean)
+        again = stage.run(Request(finding.fault, timeout=self._timeout))
+        return any(_same(finding, other) for other in judge(again, clean))
+
+    def _explain_all(self) -> None:
+        stage = self._stage()
+        for position, finding in enumerate(self._findings):
+            if finding.fault is not None and position < _MOST_EXPLAINED:
+                self._findings[position] = self._explain(finding, stage)
+
+    def _explain(self, finding: Finding, stage: Stage) -> Finding:
+        """Run a failing fault once more, slower, to learn which calls made what is left, and from where."""
+        assert finding.fault is not None
+        if finding.verdict is Verdict.HANG:
+            # The run costs the whole time limit; one look at the stacks does not pay for it.
+            return finding
+        request = Request(finding.fault, attribute=True, timeout=self._timeout)
+        made = dict(stage.run(request).made_by)
+        makers = {left.entry.number: made.get(left.entry.number) for left in finding.left}
+        wanted = frozenset(key for key in makers.values() if key is not None)
+        request = Request(
+            finding.fault, stacks=wanted | {finding.fault.key}, timeout=self._timeout
+        )
+        seen: dict[PointKey, tuple[Frame, ...]] = dict(stage.run(request).stacks)
+        return dataclasses.replace(
+            finding,
+            left=tuple(
+                Left(left.entry, key, seen.get(key, ()) if key else ())
+                for left in finding.left
+                for key in (makers[left.entry.number],)
+            ),
+            stack=seen.get(finding.fault.key, ()),
+        )
+
+
+def _plan(points: Sequence[Point], all_errnos: bool) -> list[Fault]:
+    return [
+        Fault(point.key, errno)
+        for point in points
+        for errno in (point.errnos if all_errnos else point.errnos[:1])
+    ]
+
+
+def _keys(outcome: Outcome) -> list[PointKey]:
+    return [point.key for point in outcome.points]
+
+
+def _same(finding: Finding, other: Finding) -> bool:
+    return finding.verdict is other.verdict and [one.entry.what for one in finding.left] == [
+        one.entry.what for one in other.left
+    ]
+
+
+def _check_clean(operation: Operation, outcome: Outcome, timeout: float) -> None:
+    if outcome.end is End.HUNG:
+        raise OperationError(
+            f"{str(operation)!r} does not end within {timeout:g} seconds when it runs undisturbed. Give it "
+            "more with --timeout, or check something that ends."
+        )
+    raised = outcome.rounds[0].raised if outcome.rounds else ""
+    if raised:
+        raise _fails_clean(operation, raised)
+    if outcome.end is End.KILLED or outcome.status != 0 or not outcome.rounds:
+        said = outcome.stderr.strip().splitlines()
+        raise _fails_clean(
+            operation,
+            f"it ended with status {outcome.status}" + (f", saying: {said[-1]}" if said else ""),
+        )
+
+
+def _fails_clean(operation: Operation, how: str) -> OperationError:
+    return OperationError(
+        f"{str(operation)!r} fails already when nothing is made to fail: {how}. Check something that "
+        "succeeds, with its files, servers and environment in place, so that a difference means something."
+    )

@@ -1,0 +1,1 @@
+"""Look at descriptor tables from outside."""

@@ -1,0 +1,1 @@
+"""Reports: data in, document out."""
