@@ -184,6 +184,10 @@ class Reservation(Generic[F, D]):
     def build(self, factory: Callable[[], Any]) -> Self:
         """Make the file, now that its number is held.
 
+        In this process the file has a number of its own until publish, which closes that one. So
+        leave for later what belongs to a number: fcntl(2) record locks, which any close of the file
+        by this process releases, and epoll registrations, which stay under the old number.
+
         Args:
             factory: makes and returns the file: a Descriptor, or what ``Descriptor()`` adopts.
 

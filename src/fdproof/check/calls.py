@@ -36,10 +36,7 @@ def filter_for(command: bool) -> Filter:
         if any(not call.when for call in entries):
             rules.append(name)
             continue
-        rules.extend(
-            Rule(name, tuple(Condition(c.argument, c.mask, c.value) for c in call.when))
-            for call in entries
-        )
+        rules.extend(Rule(name, call.when) for call in entries)
     # Never made to fail, but it asks for a descriptor to survive an exec.
     rules.append(Rule("fcntl", (Condition(1, _WORD, _F_SETFD),)))
     return Filter(rules)

@@ -22,6 +22,8 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fdproof.notifier import Condition
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -74,20 +76,6 @@ class Errno:
         """The errno as the kernel returns it."""
         number: int = getattr(errno, self.name)
         return number
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """Holds when `args[argument] & mask == value`; `spelled` is how a reader would say it."""
-
-    argument: int
-    mask: int
-    value: int
-    spelled: str = ""
-
-    def holds(self, args: Sequence[int]) -> bool:
-        """Say whether the call with these arguments meets the condition."""
-        return args[self.argument] & self.mask == self.value
 
 
 @dataclass(frozen=True, slots=True)

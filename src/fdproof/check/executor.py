@@ -1,6 +1,5 @@
 """Stages as seen from the process that orders runs: start them, ask them, end them."""
 
-import os
 import subprocess
 import sys
 import time
@@ -8,8 +7,9 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
-from fdproof import _descriptor, _publication
+from fdproof._descriptor import memfd, socketpair
 from fdproof._errors import Error
+from fdproof._flags import FileFlags
 from fdproof.check.operation import Operation, OperationError
 from fdproof.check.records import Outcome, Request
 
@@ -32,12 +32,11 @@ class Stage:
 
     def __init__(self, operation: Operation, timeout: float) -> None:
         self._operation = operation
-        here, there = _descriptor.socketpair()
-        with here, there, _descriptor.memfd("stderr of the operation") as errors:
+        here, there = socketpair()
+        with here, there, memfd("stderr of the operation") as errors:
             there.inheritable = True
             # Appending, so that every run writes at the end of what is there.
-            with _publication.receive(errors) as appending:
-                appending.status |= _descriptor.FileFlags.APPEND
+            errors.status |= FileFlags.APPEND
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "fdproof.check.stage", str(there.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -50,7 +49,9 @@ class Stage:
             self._line = Connection(here.detach())
         try:
             self._line.send(operation)
-            self.raised = str(self._answer(timeout, "the operation does not end when it runs undisturbed"))
+            self.raised = str(
+                self._answer(timeout, "the operation does not end when it runs undisturbed")
+            )
         except BaseException:
             self.close()
             raise
@@ -108,8 +109,3 @@ class Stage:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def cores() -> int:
-    """Return how many runs can go on at the same time."""
-    return max(1, len(os.sched_getaffinity(0)))

@@ -63,7 +63,8 @@ def load(operation: CallableOperation) -> Callable[[], Any]:
         import asyncio
 
         return lambda: asyncio.run(function())
-    return function
+    checked: Callable[[], Any] = function
+    return checked
 
 
 def check_command(operation: CommandOperation) -> None:

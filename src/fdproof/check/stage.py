@@ -6,6 +6,7 @@ whatever they leave running is killed here, also when the order-giver is gone.
 """
 
 import contextlib
+import dataclasses
 import gc
 import mmap
 import os
@@ -22,11 +23,11 @@ from fdproof._errors import Error
 from fdproof.check.calls import BEGIN, COLLECTED, END, filter_for
 from fdproof.check.operation import CallableOperation, CommandOperation, Operation, load
 from fdproof.check.records import Outcome, Request
-from fdproof.check.supervise import Disconnected, Supervision
-from fdproof.check.tree import Tree, kill_descendants
-from fdproof.notifier import Target, fork, spawn
+from fdproof.check.supervise import DisconnectedError, Supervision
+from fdproof.check.tree import Tree, kill_descendants, own_children
+from fdproof.notifier import fork, spawn
 from fdproof.notifier._start import Handover, mark
-from fdproof.observe.snapshot import Entry, snapshot
+from fdproof.observe.snapshot import numbers, snapshot
 
 __all__ = ["main"]
 
@@ -45,13 +46,18 @@ class _CallableStage:
         self._filter = filter_for(False)
         self._handover = Handover()
         self._tree = Tree()
+        self._keep: frozenset[int] = frozenset()
+        self._own: frozenset[int] = frozenset()
         # Shared with the child: what the operation raised comes back without a system call.
         self._raised = mmap.mmap(-1, _RAISED_ROOM)
 
     def warm_up(self) -> str:
         """Run the operation once here, so that what it loads lazily is loaded; returns what it raised."""
+        before = numbers(os.getpid())
         raised = _describe_raised(self._function)
-        kill_descendants()
+        self._own = frozenset(numbers(os.getpid())).difference(before)
+        # Helpers that it keeps from one time to the next (multiprocessing has some) stay.
+        self._keep = own_children()
         gc.collect()
         gc.freeze()
         return raised
@@ -60,10 +66,18 @@ class _CallableStage:
         """Fork a child, run the operation in it, tell what was left."""
         before = snapshot(os.getpid())
         self._raised[:] = bytes(_RAISED_ROOM)
-        target = fork(
-            self._filter, lambda: self._operate(request.rounds), handover=self._handover
+        target = fork(self._filter, lambda: self._operate(request.rounds), handover=self._handover)
+        supervision = Supervision(
+            target,
+            request,
+            before,
+            self._tree,
+            self._control,
+            command=False,
+            keep=self._keep,
+            own=self._own,
         )
-        outcome = _supervise(target, request, before, self._tree, self._control, command=False)
+        outcome = _run(supervision)
         raised = self._raised[:].split(b"\0")
         return _with_raised(outcome, [text.decode(errors="replace") for text in raised])
 
@@ -102,20 +116,15 @@ class _CommandStage:
             number: one for number, one in snapshot(os.getpid()).items() if not one.close_on_exec
         }
         target = spawn(self._filter, self._arguments)
-        return _supervise(target, request, inherited, self._tree, self._control, command=True)
+        return _run(
+            Supervision(target, request, inherited, self._tree, self._control, command=True)
+        )
 
 
-def _supervise(
-    target: Target,
-    request: Request,
-    before: dict[int, Entry],
-    tree: Tree,
-    control: Connection,
-    command: bool,
-) -> Outcome:
+def _run(supervision: Supervision) -> Outcome:
     with _stderr_of_run() as read:
-        outcome = Supervision(target, request, before, tree, control, command).run()
-        return _replace(outcome, stderr=read())
+        outcome = supervision.run()
+        return dataclasses.replace(outcome, stderr=read())
 
 
 @contextlib.contextmanager
@@ -132,18 +141,12 @@ def _stderr_of_run() -> Iterator[Callable[[], str]]:
         os.ftruncate(2, 0)
 
 
-def _replace(outcome: Outcome, **changes: Any) -> Outcome:
-    import dataclasses
-
-    return dataclasses.replace(outcome, **changes)
-
-
 def _with_raised(outcome: Outcome, raised: list[str]) -> Outcome:
     rounds = tuple(
-        _replace(one, raised=text)  # type: ignore[type-var]
+        dataclasses.replace(one, raised=text)
         for one, text in zip(outcome.rounds, raised, strict=False)
     )
-    return _replace(outcome, rounds=rounds)
+    return dataclasses.replace(outcome, rounds=rounds)
 
 
 def _describe_raised(function: Callable[[], Any]) -> str:
@@ -165,9 +168,13 @@ def _stage_for(operation: Operation, control: Connection) -> _CallableStage | _C
     return _CommandStage(operation, control)
 
 
-def _end_with_everything(*_: Any) -> None:
-    kill_descendants()
-    os._exit(1)
+def _end_with_everything(process: int) -> None:
+    if os.getpid() == process:
+        kill_descendants()
+        os._exit(1)
+    # Inherited by a process that the operation forked: nothing of it is meant there.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(number: int) -> None:
@@ -179,19 +186,18 @@ def main(number: int) -> None:
     os.set_inheritable(number, False)
     control = Connection(number)
     _syscalls.prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _end_with_everything)
+    process = os.getpid()
+    signal.signal(signal.SIGTERM, lambda *_: _end_with_everything(process))
     # The order-giver's death ends also a warm-up that never returns.
     _syscalls.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     # Threads that the operation leaves behind do not come along into the runs; see the docs.
     warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork")
     try:
         stage = _stage_for(control.recv(), control)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         control.send(stage.warm_up())
         while True:
             control.send(stage.run(control.recv()))
-    except (EOFError, BrokenPipeError, ConnectionResetError, Disconnected):
+    except (EOFError, BrokenPipeError, ConnectionResetError, DisconnectedError):
         pass
     except (Error, OSError) as error:
         _tell(control, error)

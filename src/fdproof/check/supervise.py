@@ -24,7 +24,7 @@ from fdproof.notifier._libseccomp import name_of, number_of
 from fdproof.notifier._loop import Loop, Stop
 from fdproof.observe.snapshot import Entry, describe, entry, numbers, same_file, snapshot
 
-__all__ = ["Control", "Disconnected", "Supervision"]
+__all__ = ["Control", "DisconnectedError", "Supervision"]
 
 
 class Control(Protocol):
@@ -34,7 +34,7 @@ class Control(Protocol):
         """Return the descriptor to watch."""
 
 
-class Disconnected(Exception):
+class DisconnectedError(Exception):
     """Whoever ordered the run is gone."""
 
 
@@ -48,6 +48,9 @@ class Supervision:
         tree: gives names to tasks.
         control: the line to whoever ordered the run.
         command: the root is a program of its own: judged at its exit, counted from its start.
+        keep: children of this process that are not of this run.
+        own: numbers of ``before`` that the operation itself made when it was warmed up: it may close or
+            replace them.
     """
 
     def __init__(
@@ -58,10 +61,14 @@ class Supervision:
         tree: Tree,
         control: Control | None,
         command: bool,
+        keep: frozenset[int] = frozenset(),
+        own: frozenset[int] = frozenset(),
     ) -> None:
         self._target = target
+        self._keep = keep
         self._request = request
         self._before = before
+        self._strangers = [one for number, one in before.items() if number not in own]
         self._tree = tree
         self._command = command
         self._loop = Loop(target.listener, target.process, control, watched_for(command))
@@ -82,7 +89,7 @@ class Supervision:
         """Supervise until the end, kill what is left of the tree, and tell what was seen.
 
         Raises:
-            Disconnected: nobody waits for the answer any more; the tree is gone.
+            DisconnectedError: nobody waits for the answer any more; the tree is gone.
         """
         fault = self._request.fault
         started = time.monotonic()
@@ -96,7 +103,7 @@ class Supervision:
         try:
             while (stop := self._loop.run(started + self._request.timeout)) is not Stop.ENDED:
                 if stop is Stop.CONTROL:
-                    raise Disconnected
+                    raise DisconnectedError
                 if stop is Stop.TIMEOUT:
                     self._end = End.HUNG
                     if self._request.stacks:
@@ -110,7 +117,7 @@ class Supervision:
                 self._target.kill()
             status = self._target.wait()
             self._target.close()
-            kill_descendants()
+            kill_descendants(self._keep)
         return Outcome(
             fault=fault,
             reached=self._reached,
@@ -186,9 +193,9 @@ class Supervision:
     def _round(self, after: tuple[Entry, ...]) -> Round:
         pid = self._target.pid
         now = set(numbers(pid))
-        gone = tuple(one for number, one in self._before.items() if number not in now)
+        gone = tuple(one for one in self._strangers if one.number not in now)
         replaced = tuple(
-            one for number, one in self._before.items() if number in now and self._differs(pid, one)
+            one for one in self._strangers if one.number in now and self._differs(pid, one)
         )
         return Round(after, self._left_over(), gone, replaced)
 

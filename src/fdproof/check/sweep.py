@@ -235,9 +235,7 @@ class _Sweep:
         made = dict(stage.run(request).made_by)
         makers = {left.entry.number: made.get(left.entry.number) for left in finding.left}
         wanted = frozenset(key for key in makers.values() if key is not None)
-        request = Request(
-            finding.fault, stacks=wanted | {finding.fault.key}, timeout=self._timeout
-        )
+        request = Request(finding.fault, stacks=wanted | {finding.fault.key}, timeout=self._timeout)
         seen: dict[PointKey, tuple[Frame, ...]] = dict(stage.run(request).stacks)
         return dataclasses.replace(
             finding,

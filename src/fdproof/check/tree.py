@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 
-__all__ = ["Tree", "kill_descendants"]
+__all__ = ["Tree", "kill_descendants", "own_children"]
 
 
 class Tree:
@@ -80,21 +80,33 @@ def _status(task: int) -> tuple[int, int]:
     return group, parent
 
 
-def kill_descendants() -> int:
+def own_children() -> frozenset[int]:
+    """Return the pids of this process's children, ended ones included."""
+    me = os.getpid()
+    names = filter(str.isdigit, os.listdir("/proc"))
+    return frozenset(int(name) for name in names if _status(int(name))[1] == me)
+
+
+def kill_descendants(keep: frozenset[int] = frozenset()) -> int:
     """Kill and reap every descendant of this process, which must be their subreaper.
 
     Only direct children are signalled: they are unreaped, so their numbers still mean them. The
     children of each come here when it dies, and have their turn.
 
+    Args:
+        keep: children to leave alone, and what is below them.
+
     Returns:
         How many were killed.
     """
     killed = 0
-    while _reap_ended():
-        for child in _own_children():
-            os.kill(child, signal.SIGKILL)
-            os.waitid(os.P_PID, child, os.WEXITED)
-            killed += 1
+    while _reap_ended() and (children := own_children() - keep):
+        for child in children:
+            # Another thread of this process may have waited for it meanwhile.
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(child, signal.SIGKILL)
+                os.waitid(os.P_PID, child, os.WEXITED)
+                killed += 1
     return killed
 
 
@@ -106,8 +118,3 @@ def _reap_ended() -> bool:
     except ChildProcessError:
         return False
     return True
-
-
-def _own_children() -> list[int]:
-    me = os.getpid()
-    return [int(name) for name in os.listdir("/proc") if name.isdigit() and _status(int(name))[1] == me]

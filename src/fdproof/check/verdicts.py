@@ -64,7 +64,9 @@ def _crash(outcome: Outcome) -> Iterator[Finding]:
     """The operation's process died instead of dealing with the error."""
     if outcome.end is End.KILLED and outcome.status is not None:
         yield Finding(
-            Verdict.CRASH, outcome.fault, detail=f"killed by {_signal(-outcome.status)}{_said(outcome)}"
+            Verdict.CRASH,
+            outcome.fault,
+            detail=f"killed by {_signal(-outcome.status)}{_said(outcome)}",
         )
     elif outcome.end is End.EXITED and not outcome.rounds:
         yield Finding(
@@ -89,9 +91,7 @@ def _survives_exec(outcome: Outcome, clean: Outcome) -> Iterator[Finding]:
         if _exec_key(one) not in known:
             known.add(_exec_key(one))
             program, entry = one
-            yield Finding(
-                Verdict.SURVIVES_EXEC, outcome.fault, (Left(entry),), f"into {program}"
-            )
+            yield Finding(Verdict.SURVIVES_EXEC, outcome.fault, (Left(entry),), f"into {program}")
 
 
 def _survivors(outcome: Outcome) -> Iterator[tuple[str, Entry]]:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from fdproof import _syscalls
-from fdproof._errors import UnsupportedError
+from fdproof._errors import Error, UnsupportedError
 from fdproof.check.operation import (
     CallableOperation,
     CommandOperation,
@@ -82,7 +81,7 @@ def check(
     stacks: bool,
     json_file: str | None,
 ) -> None:
-    """Make every system call of TARGET that creates or uses a descriptor fail in turn.
+    r"""Make every system call of TARGET that creates or uses a descriptor fail in turn.
 
     TARGET is a Python function without arguments, module:function or path/to/script.py:function, or a
     command after two dashes:
@@ -115,6 +114,9 @@ def check(
     except UnsupportedError as error:
         errors.print(f"fdproof: {error.strerror}", style=None, markup=False)
         ctx.exit(UNSUPPORTED)
+    except Error as error:
+        errors.print(f"fdproof: {error}", style=None, markup=False)
+        ctx.exit(USAGE)
     if json_file == "-":
         click.echo(as_json(report), nl=False)
     else:
@@ -174,5 +176,3 @@ def _progress(console: Console) -> Iterator[Any]:
             progress.update(task, completed=done, total=total, findings=text)
 
         yield update
-
-

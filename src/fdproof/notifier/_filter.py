@@ -1,6 +1,6 @@
 """Filters: which system calls of a target stop for its supervisor."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fdproof.notifier._libseccomp import compile_filter, number_of
@@ -15,11 +15,19 @@ _ANY_BUT_FIRST_EXEC = (0, None, 0x0FD0F001)
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A comparison on an argument: ``arguments[argument] & mask == value``."""
+    """A comparison on an argument: ``arguments[argument] & mask == value``.
+
+    ``spelled`` is how a reader would say it ("F_DUPFD"), for messages.
+    """
 
     argument: int
     mask: int
     value: int
+    spelled: str = ""
+
+    def holds(self, arguments: Sequence[int]) -> bool:
+        """Say whether a call with these arguments meets the condition."""
+        return arguments[self.argument] & self.mask == self.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,9 @@ class Target:
         return f"<fdproof.notifier.Target {self.pid}>"
 
 
-def fork(filter: Filter, function: Callable[[], Any], *, handover: Handover | None = None) -> Target:
+def fork(
+    filter: Filter, function: Callable[[], Any], *, handover: Handover | None = None
+) -> Target:
     """Fork a child that runs a function under a filter.
 
     The child dies with the calling thread. It ends with status 0 when the function returns, with 1 and
@@ -119,9 +121,7 @@ def fork(filter: Filter, function: Callable[[], Any], *, handover: Handover | No
         raise
 
 
-def _run(
-    filter: Filter, function: Callable[[], Any], handover: Handover, parent: int
-) -> NoReturn:
+def _run(filter: Filter, function: Callable[[], Any], handover: Handover, parent: int) -> NoReturn:
     status = 1
     try:
         die_with_parent(parent)

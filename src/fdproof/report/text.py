@@ -2,12 +2,12 @@
 
 import os
 import sysconfig
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 from rich.text import Text
 
-from fdproof.check.records import Fault, Finding, Frame, Left, Report, Verdict
+from fdproof.check.records import Fault, Finding, Frame, Report, Verdict
 
 __all__ = ["as_text"]
 
@@ -44,7 +44,10 @@ def as_text(report: Report, directory: str | None = None) -> Text:
 def _signature(finding: Finding, base: str) -> tuple[object, ...]:
     return (
         list(Verdict).index(finding.verdict),
-        tuple((left.entry.what, _place(left.stack, base), str(left.made)) for left in finding.left),
+        tuple(
+            (left.entry.what, str(left.made), *(_line(frame, base) for frame in left.stack[:1]))
+            for left in finding.left
+        ),
         "" if finding.verdict is Verdict.LEAK else finding.detail,
     )
 
@@ -53,45 +56,52 @@ def _group(text: Text, findings: Sequence[Finding], base: str) -> None:
     first = findings[0]
     headline, style = _HEADLINES[first.verdict]
     text.append(headline, style)
-    text.append(f"  {_things(first.left) if first.left else first.detail}\n")
-    if first.left and first.verdict is not Verdict.LEAK:
-        text.append(f"  {first.detail}\n")
-    for made, stack in dict.fromkeys((left.made, left.stack) for left in first.left):
-        if made is not None:
-            _row(text, "made by", str(made), stack, base)
-    shown = findings[:_MOST_FAULTS]
-    label = "when"
-    for finding in shown:
-        if finding.fault is not None:
-            _row(text, label, str(finding.fault), finding.stack, base)
-            label = "or when"
-            if finding.verdict is Verdict.LEAK:
-                text.append(f"{'':12}{finding.detail}\n", "dim")
-    if len(findings) > len(shown):
-        text.append(f"{'':12}and in {len(findings) - len(shown)} more faults\n", "dim")
+    text.append(f"  {_subject(first)}\n")
+    width = max((len(left.entry.what) for left in first.left), default=0)
+    for left in first.left:
+        text.append(f"  {left.entry.number:>5}  {left.entry.what:{width}}")
+        if left.made is not None:
+            text.append(f"  made by {left.made}")
+            _place(text, left.stack[:1], base)
+        text.append("\n")
+    label, told = "when", ""
+    for finding in findings[:_MOST_FAULTS]:
+        if finding.fault is None:
+            continue
+        text.append(f"  {label:>5}  {finding.fault}")
+        _place(text, _callers(finding.stack), base)
+        text.append("\n")
+        if finding.verdict is Verdict.LEAK and finding.detail != told:
+            told = finding.detail
+            text.append(f"         {told}\n", "dim")
+        label = "or"
+    if len(findings) > _MOST_FAULTS:
+        text.append(f"         and at {len(findings) - _MOST_FAULTS} more faults\n", "dim")
     text.append("\n")
 
 
-def _row(text: Text, label: str, what: str, stack: Sequence[Frame], base: str) -> None:
-    text.append(f"  {label:8}  {what}")
-    place = _place(stack, base)
-    if place:
-        text.append("  at ")
-        text.append(place, "cyan")
-    text.append("\n")
+def _subject(finding: Finding) -> str:
+    count = len(finding.left)
+    several = f"{count} descriptors" if count > 1 else "1 descriptor"
+    match finding.verdict:
+        case Verdict.LEAK:
+            return f"{several} left open"
+        case Verdict.LOST:
+            return f"{several} that {'were' if count > 1 else 'was'} there before: {finding.detail}"
+        case Verdict.SURVIVES_EXEC:
+            return f"{several} {finding.detail}, and nobody asked for it"
+    return finding.detail
 
 
-def _things(left: Iterable[Left]) -> str:
-    return ", ".join(f"{one.entry.what} (descriptor {one.entry.number})" for one in left)
+def _callers(stack: Sequence[Frame]) -> Sequence[Frame]:
+    """Return the innermost line, and the line in another file that led there."""
+    return [*stack[:1], *[frame for frame in stack if frame.file != stack[0].file][:1]]
 
 
-def _place(stack: Sequence[Frame], base: str) -> str:
-    """Return the innermost line, and the line that called it from another file."""
-    if not stack:
-        return ""
-    frames = [stack[0]]
-    frames += [frame for frame in stack[1:] if frame.file != stack[0].file][:1]
-    return ", called from ".join(_line(frame, base) for frame in frames)
+def _place(text: Text, frames: Sequence[Frame], base: str) -> None:
+    for frame, word in zip(frames, ("at", "called from"), strict=False):
+        text.append(f"\n         {word} " if word == "called from" else f"  {word} ")
+        text.append(_line(frame, base), "cyan")
 
 
 def _line(frame: Frame, base: str) -> str:
@@ -126,5 +136,3 @@ def _note(text: Text, faults: Sequence[Fault], what: str) -> None:
         named = ", ".join(str(fault.key) for fault in faults[:3])
         more = ", ..." if len(faults) > 3 else ""
         text.append(f"{len(faults)} of them {what} ({named}{more})\n", "dim")
-
-
