@@ -24,6 +24,8 @@ from fdproof.notifier._libseccomp import name_of, number_of
 from fdproof.notifier._loop import Loop, Stop
 from fdproof.observe.snapshot import Entry, describe, entry, numbers, same_file, snapshot
 
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
 __all__ = ["Control", "DisconnectedError", "Supervision"]
 
 
@@ -170,7 +172,7 @@ class Supervision:
                 self._after = self._left_over()
                 self._rounds.append(self._round(self._after))
         elif self._loop.counting:
-            self._judge_exec(task)
+            self._judge_exec(task, arguments[0 if name == "execve" else 1])
             self._loop.starts_program_of(task)
         self._loop.resume()
 
@@ -207,7 +209,7 @@ class Supervision:
             return is_now is None or (is_now.target, is_now.flags) != (was.target, was.flags)
         return not same
 
-    def _judge_exec(self, task: int) -> None:
+    def _judge_exec(self, task: int, path: int) -> None:
         """Note what would survive an exec and was neither asked for nor there before."""
         try:
             table = snapshot(task)
@@ -225,7 +227,8 @@ class Supervision:
         asked = {asks_to_survive(call, arguments) for _, call, _, arguments in self._loop.events()}
         unasked = tuple(one for one in survivors if one.number not in asked)
         if unasked:
-            self._execs.append(Exec(self._tree.name_of(task), _program(task), unasked))
+            program = _text_at(task, path)
+            self._execs.append(Exec(self._tree.name_of(task), program, unasked))
 
     def _step(self, task: int, call: int, arguments: tuple[int, ...]) -> None:
         """Look closely at one call: what it acts on, what the calls before it made, and where it stands."""
@@ -277,12 +280,15 @@ def _point(key: PointKey, task: int, arguments: Sequence[int]) -> Point | None:
     return Point(key, tuple(one.name for one in possible), on)
 
 
-def _program(task: int) -> str:
+def _text_at(task: int, address: int) -> str:
+    """Read a string of a task that stands still, bounded; what it says is shown, never acted on."""
     try:
-        with open(f"/proc/{task}/cmdline", "rb") as file:
-            return os.fsdecode(file.read().split(b"\0")[0])
-    except OSError:
-        return "?"
+        with open(f"/proc/{task}/mem", "rb", buffering=0) as memory:
+            memory.seek(address)
+            # To the end of its page: the next one may not be there.
+            return os.fsdecode(memory.read(_PAGE - address % _PAGE).split(b"\0")[0])
+    except (OSError, ValueError, OverflowError):
+        return "a program"
 
 
 def _errno_number(name: str) -> int:
