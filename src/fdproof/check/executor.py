@@ -1,5 +1,6 @@
 """Stages as seen from the process that orders runs: start them, ask them, end them."""
 
+import os
 import subprocess
 import sys
 import time
@@ -7,7 +8,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
-from fdproof._descriptor import memfd, socketpair
+from fdproof._descriptor import Descriptor, memfd, socketpair
 from fdproof._errors import Error
 from fdproof._flags import FileFlags
 from fdproof.check.operation import Operation, OperationError
@@ -15,7 +16,24 @@ from fdproof.check.records import Outcome, Request
 
 __all__ = ["Stage"]
 
-_GRACE = 30.0
+_GRACE = 10.0
+
+
+def _start(errors: Descriptor) -> tuple["subprocess.Popen[bytes]", Connection]:
+    # Appending, so that every run writes at the end of what is there.
+    errors.status |= FileFlags.APPEND
+    with socketpair() as (here, there):
+        there.inheritable = True
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fdproof.check.stage", str(there.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors.fileno(),
+            pass_fds=[there.fileno()],
+            # A terminal's Ctrl-C is for the one who ordered the runs, not for the runs.
+            process_group=0,
+        )
+        return process, Connection(here.detach())
 
 
 class Stage:
@@ -32,21 +50,12 @@ class Stage:
 
     def __init__(self, operation: Operation, timeout: float) -> None:
         self._operation = operation
-        here, there = socketpair()
-        with here, there, memfd("stderr of the operation") as errors:
-            there.inheritable = True
-            # Appending, so that every run writes at the end of what is there.
-            errors.status |= FileFlags.APPEND
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "fdproof.check.stage", str(there.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors.fileno(),
-                pass_fds=[there.fileno()],
-                # A terminal's Ctrl-C is for the one who ordered the runs, not for the runs.
-                process_group=0,
-            )
-            self._line = Connection(here.detach())
+        self._errors = memfd("stderr of the operation")
+        try:
+            self._process, self._line = _start(self._errors)
+        except BaseException:
+            self._errors.close()
+            raise
         try:
             self._line.send(operation)
             self.raised = str(
@@ -80,9 +89,11 @@ class Stage:
             answer = self._line.recv()
         except (EOFError, ConnectionResetError) as error:
             status = self._process.wait()
+            said = os.pread(self._errors.fileno(), 4000, 0).decode(errors="replace").strip()
             raise OperationError(
-                f"the process of the operation {str(self._operation)!r} ended by itself, with status {status}, "
-                "while it was loaded or warmed up. Check a function that returns."
+                f"the process of the operation {str(self._operation)!r} ended by itself, with status {status}"
+                + (f", saying: {said.splitlines()[-1]}" if said else "")
+                + ". Check a function that returns."
             ) from error
         if isinstance(answer, (Error, OSError)):
             raise answer
@@ -90,14 +101,16 @@ class Stage:
 
     def close(self) -> None:
         """End the stage and everything that its runs left; twice is quiet."""
-        # Its own clean-up follows from the hang-up; SIGTERM reaches it also inside the operation.
-        self._line.close()
+        # It ends its runs first, also from inside the operation. Not by hanging up: another thread may wait
+        # for an answer on the line, and would keep it open.
         self._process.terminate()
         try:
-            self._process.wait(5)
+            self._process.wait(_GRACE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._line.close()
+        self._errors.close()
 
     def __enter__(self) -> Self:
         return self

@@ -119,13 +119,15 @@ def _summary(text: Text, report: Report) -> None:
         text.append("Interrupted: ", "bold")
         text.append(f"{report.faults} of {report.planned} faults were run.\n")
     count = len(report.findings)
+    if count:
+        text.append(f"{count} finding{'' if count == 1 else 's'}", "bold red")
+    elif report.interrupted:
+        text.append("nothing found so far")
+    else:
+        text.append("clean", "bold green")
     text.append(
-        f"{count} finding{'' if count == 1 else 's'}" if count else "clean",
-        "bold red" if count else "bold green",
-    )
-    text.append(
-        f": {report.faults} faults at {len(report.points)} system calls of {report.operation}"
-        f" in {report.seconds:.1f} s\n"
+        f": {report.faults} fault{'' if report.faults == 1 else 's'} at {len(report.points)} system "
+        f"call{'' if len(report.points) == 1 else 's'} of {report.operation} in {report.seconds:.1f} s\n"
     )
     _note(text, report.not_reached, "did not come up again in their run, and say nothing")
     _note(text, report.kept, "left something once but not once more: a cache, not a leak")
