@@ -16,12 +16,8 @@ from fdproof._errors import FlagError
 
 __all__ = ["DescriptorFlags", "FileFlags", "ResolveFlags"]
 
-_CLOEXEC_REMEDY = (
-    "close-on-exec belongs to the descriptor and is the default: pass inheritable=True to turn it off"
-)
-_FILE_FLAG_REMEDY = (
-    "it belongs to the file: give it to the call that builds the file (flags=), not to the descriptor"
-)
+_CLOEXEC_REMEDY = "close-on-exec belongs to the descriptor and is the default: pass inheritable=True to turn it off"
+_FILE_FLAG_REMEDY = "it belongs to the file: give it to the call that builds the file (flags=), not to the descriptor"
 
 
 _F = TypeVar("_F", bound="_StrictFlag")
@@ -45,10 +41,14 @@ class _StrictFlag(enum.Flag, boundary=enum.STRICT):
         unknown = value & ~_mask(cls)
         if not unknown:
             # Part of a member that has several bits, as O_SYNC has, is no flag either.
-            whole = _union(member for member in cls.__members__.values() if member.value & ~value == 0)
+            whole = _union(
+                member for member in cls.__members__.values() if member.value & ~value == 0
+            )
             unknown = value & ~whole
         if unknown:
-            raise FlagError(f"{cls.__name__} has no bits {unknown:#x}: {cls._remedy(unknown) or known}")
+            raise FlagError(
+                f"{cls.__name__} has no bits {unknown:#x}: {cls._remedy(unknown) or known}"
+            )
         found: Self = super()._missing_(value)
         return found
 

@@ -125,5 +125,3 @@ class Headroom:
 
     def __repr__(self) -> str:
         return f"<fdproof.Headroom {self.held} of {self.count} held>"
-
-

@@ -122,6 +122,8 @@ class OwnTable:
 
 
 own_table = OwnTable()
+# Untyped, so that F and D come from the table that is given, and are Descriptor where none is.
+_BY_DEFAULT: Any = own_table
 
 
 class Reservation(Generic[F, D]):
@@ -205,7 +207,9 @@ class Reservation(Generic[F, D]):
         file = self._table.adopt(factory())
         if self._slot is not slot or self._file is not None:
             self._table.discard(file)
-            raise StateError("this reservation was built, published or cancelled while it was building")
+            raise StateError(
+                "this reservation was built, published or cancelled while it was building"
+            )
         self._file = file
         return self
 
@@ -218,6 +222,7 @@ class Reservation(Generic[F, D]):
         Raises:
             StateError: not built yet, published or cancelled already, held by another process, or
                 somebody else closed the number. The file then still belongs to this reservation.
+            OSError: EBADF, RLIMIT_NOFILE was lowered below the number meanwhile; nothing has changed.
 
         Kernel: dup3(2) (2.6.27), over the placeholder.
         """
@@ -242,7 +247,9 @@ class Reservation(Generic[F, D]):
         """
         slot = self._reserved()
         if self._file is not None:
-            raise StateError("this reservation has built a file of its own: publish() installs that one")
+            raise StateError(
+                "this reservation has built a file of its own: publish() installs that one"
+            )
         self._descriptor = descriptor = slot.install(file)
         self._slot = None
         return descriptor
@@ -358,7 +365,7 @@ def reserve(
     at: int | None = None,
     at_least: int = 0,
     inheritable: bool = False,
-    table: Table[F, D] = cast(Any, own_table),
+    table: Table[F, D] = _BY_DEFAULT,
 ) -> Reservation[F, D]:
     """Hold a number, with nothing behind it yet.
 
@@ -382,9 +389,8 @@ def reserve(
             RLIMIT_NOFILE.
         FlagError: ``inheritable`` is not a bool.
     """
-    return Reservation(
-        table, table.reserve(at=at, at_least=at_least, flags=descriptor_flags(inheritable))
-    )
+    flags = _CLOEXEC if inheritable is False else descriptor_flags(inheritable)
+    return Reservation(table, table.reserve(at=at, at_least=at_least, flags=flags))
 
 
 def prepare(
@@ -393,7 +399,7 @@ def prepare(
     at: int | None = None,
     at_least: int = 0,
     inheritable: bool = False,
-    table: Table[F, D] = cast(Any, own_table),
+    table: Table[F, D] = _BY_DEFAULT,
 ) -> Reservation[F, D]:
     """Reserve a number, then build the file for it; ``publish()`` installs it.
 
@@ -422,7 +428,7 @@ def add(
     at: int | None = None,
     at_least: int = 0,
     inheritable: bool = False,
-    table: Table[F, D] = cast(Any, own_table),
+    table: Table[F, D] = _BY_DEFAULT,
 ) -> D:
     """Prepare and publish in one step, where nothing that can fail comes after.
 
@@ -446,7 +452,7 @@ def receive(
     at: int | None = None,
     at_least: int = 0,
     inheritable: bool = False,
-    table: Table[F, D] = cast(Any, own_table),
+    table: Table[F, D] = _BY_DEFAULT,
 ) -> D:
     """Take a reference to a file that exists already: file first, then its number.
 
@@ -463,14 +469,12 @@ def receive(
     Raises:
         OSError: EBADF, ``file`` is not open; otherwise as :func:`reserve`.
     """
-    return table.receive(
-        file, at=at, at_least=at_least, flags=descriptor_flags(inheritable)
-    )
+    return table.receive(file, at=at, at_least=at_least, flags=descriptor_flags(inheritable))
 
 
 def transaction(
     *,
-    table: Table[F, D] = cast(Any, own_table),
+    table: Table[F, D] = _BY_DEFAULT,
 ) -> Transaction[F, D]:
     """Publish several descriptors together, or none.
 

@@ -190,7 +190,7 @@ class Report:
 
     ``not_reached`` are faults whose point did not come up in their run: they are not passed.
     ``kept`` are faults after which something stayed open once, but not once more on the second time:
-    a cache, not a leak.
+    a cache, not a leak. ``unsteady`` are faults whose other findings did not come up a second time.
     """
 
     operation: str
@@ -202,6 +202,7 @@ class Report:
     findings: tuple[Finding, ...]
     not_reached: tuple[Fault, ...]
     kept: tuple[Fault, ...]
+    unsteady: tuple[Fault, ...]
     interrupted: bool
     seconds: float
     kernel: str

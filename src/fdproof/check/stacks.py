@@ -52,4 +52,7 @@ def python_stack(pid: int, task: int) -> tuple[Frame, ...]:
 def _of_the_operation(frames: list[dict[str, Any]]) -> tuple[Frame, ...]:
     """Leave out the lines below the operation: how the check called it."""
     own = itertools.takewhile(lambda frame: frame["filename"] != _STAGE_FILE, frames)
-    return tuple(Frame(frame["filename"], frame["line"], frame["name"]) for frame in own)
+    # A line of 0 stands for the interpreter's own entry, which newer Pythons have between frames.
+    return tuple(
+        Frame(frame["filename"], frame["line"], frame["name"]) for frame in own if frame["line"]
+    )

@@ -27,7 +27,7 @@ from fdproof.check.supervise import DisconnectedError, Supervision
 from fdproof.check.tree import Tree, kill_descendants, own_children
 from fdproof.notifier import fork, spawn
 from fdproof.notifier._start import Handover, mark
-from fdproof.observe.snapshot import numbers, snapshot
+from fdproof.observe.snapshot import Entry, numbers, snapshot
 
 __all__ = ["main"]
 
@@ -48,6 +48,7 @@ class _CallableStage:
         self._tree = Tree()
         self._keep: frozenset[int] = frozenset()
         self._own: frozenset[int] = frozenset()
+        self._before: dict[int, Entry] = {}
         # Shared with the child: what the operation raised comes back without a system call.
         self._raised = mmap.mmap(-1, _RAISED_ROOM)
 
@@ -64,7 +65,7 @@ class _CallableStage:
 
     def run(self, request: Request) -> Outcome:
         """Fork a child, run the operation in it, tell what was left."""
-        before = snapshot(os.getpid())
+        self._before = before = _own_table(self._before)
         self._raised[:] = bytes(_RAISED_ROOM)
         target = fork(self._filter, lambda: self._operate(request.rounds), handover=self._handover)
         supervision = Supervision(
@@ -78,8 +79,7 @@ class _CallableStage:
             own=self._own,
         )
         outcome = _run(supervision)
-        raised = self._raised[:].split(b"\0")
-        return _with_raised(outcome, [text.decode(errors="replace") for text in raised])
+        return _with_raised(outcome, self._read_raised(request.rounds))
 
     def _operate(self, rounds: int) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -90,11 +90,15 @@ class _CallableStage:
             gc.collect()
             mark(COLLECTED)
             share = _RAISED_ROOM // rounds
-            text = raised.encode(errors="replace").replace(b"\0", b"")[: share - 1] + b"\0"
-            position = sum(len(part) + 1 for part in self._raised[:].split(b"\0")[:index])
-            self._raised[position : position + len(text)] = text
+            text = raised.encode(errors="replace").replace(b"\0", b"")[:share]
+            self._raised[index * share : index * share + len(text)] = text
         # No exit handlers and no flush: they belong to the process that was forked.
         os._exit(0)
+
+    def _read_raised(self, rounds: int) -> list[str]:
+        share = _RAISED_ROOM // rounds
+        shares = (self._raised[index * share : (index + 1) * share] for index in range(rounds))
+        return [text.rstrip(b"\0").decode(errors="replace") for text in shares]
 
 
 class _CommandStage:
@@ -105,6 +109,7 @@ class _CommandStage:
         self._arguments = operation.arguments
         self._filter = filter_for(True)
         self._tree = Tree()
+        self._before: dict[int, Entry] = {}
 
     def warm_up(self) -> str:
         """A command starts afresh each time: there is nothing to warm."""
@@ -112,13 +117,24 @@ class _CommandStage:
 
     def run(self, request: Request) -> Outcome:
         """Spawn the command, tell what was left at its exit and at every exec."""
-        inherited = {
-            number: one for number, one in snapshot(os.getpid()).items() if not one.close_on_exec
-        }
+        self._before = before = _own_table(self._before)
+        inherited = {number: one for number, one in before.items() if not one.close_on_exec}
         target = spawn(self._filter, self._arguments)
         return _run(
             Supervision(target, request, inherited, self._tree, self._control, command=True)
         )
+
+
+def _own_table(known: dict[int, Entry]) -> dict[int, Entry]:
+    """Return this process's table; to look at every entry again would cost as much as the run itself.
+
+    Nothing is put under another number here between two runs, so equal numbers mean equal entries.
+    """
+    open_now = {int(name) for name in os.listdir("/proc/self/fd")}
+    # One more than known is open: the number of the listing itself.
+    if len(open_now) == len(known) + 1 and known.keys() < open_now:
+        return known
+    return snapshot(os.getpid())
 
 
 def _run(supervision: Supervision) -> Outcome:

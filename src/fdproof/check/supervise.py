@@ -3,7 +3,7 @@
 import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from fdproof.check.calls import (
@@ -189,17 +189,20 @@ class Supervision:
             self._rounds.append(self._round(self._after))
 
     def _left_over(self) -> tuple[Entry, ...]:
-        pid = self._target.pid
-        return tuple(snapshot(pid, [n for n in numbers(pid) if n not in self._before]).values())
+        return self._new(numbers(self._target.pid))
+
+    def _new(self, now: Iterable[int]) -> tuple[Entry, ...]:
+        new = [number for number in now if number not in self._before]
+        return tuple(snapshot(self._target.pid, new).values())
 
     def _round(self, after: tuple[Entry, ...]) -> Round:
         pid = self._target.pid
-        now = set(numbers(pid))
+        now = numbers(pid)
         gone = tuple(one for one in self._strangers if one.number not in now)
         replaced = tuple(
             one for one in self._strangers if one.number in now and self._differs(pid, one)
         )
-        return Round(after, self._left_over(), gone, replaced)
+        return Round(after, self._new(now), gone, replaced)
 
     def _differs(self, pid: int, was: Entry) -> bool:
         # This process holds the same files under the same numbers.
@@ -211,6 +214,10 @@ class Supervision:
 
     def _judge_exec(self, task: int, path: int) -> None:
         """Note what would survive an exec and was neither asked for nor there before."""
+        program = _text_at(task, path)
+        # A search through PATH tries names that are not there: those execs fail.
+        if program.startswith("/") and not os.path.exists(f"/proc/{task}/root{program}"):
+            return
         try:
             table = snapshot(task)
         except OSError:
@@ -226,8 +233,8 @@ class Supervision:
             return
         asked = {asks_to_survive(call, arguments) for _, call, _, arguments in self._loop.events()}
         unasked = tuple(one for one in survivors if one.number not in asked)
-        if unasked:
-            program = _text_at(task, path)
+        program = _text_at(task, path)
+        if unasked and not _is_missing(task, program):
             self._execs.append(Exec(self._tree.name_of(task), program, unasked))
 
     def _step(self, task: int, call: int, arguments: tuple[int, ...]) -> None:
@@ -289,6 +296,19 @@ def _text_at(task: int, address: int) -> str:
             return os.fsdecode(memory.read(_PAGE - address % _PAGE).split(b"\0")[0])
     except (OSError, ValueError, OverflowError):
         return "a program"
+
+
+def _is_missing(task: int, program: str) -> bool:
+    """Tell whether an exec will find nothing: a search along PATH tries such names."""
+    if not program.startswith("/"):
+        return False
+    try:
+        os.stat(f"/proc/{task}/root{program}")
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _errno_number(name: str) -> int:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from fdproof._errors import UnsupportedError
 from fdproof.check.executor import Stage
 from fdproof.check.operation import (
     CallableOperation,
@@ -97,6 +98,7 @@ class _Sweep:
         self._findings: list[Finding] = []
         self._not_reached: list[Fault] = []
         self._kept: list[Fault] = []
+        self._unsteady: list[Fault] = []
 
     def run(self) -> Report:
         started = time.monotonic()
@@ -134,6 +136,7 @@ class _Sweep:
             ),
             not_reached=tuple(sorted(self._not_reached, key=order.__getitem__)),
             kept=tuple(sorted(self._kept, key=order.__getitem__)),
+            unsteady=tuple(sorted(self._unsteady, key=order.__getitem__)),
             interrupted=interrupted,
             seconds=time.monotonic() - started,
             kernel=platform.release(),
@@ -155,7 +158,15 @@ class _Sweep:
         if stage.raised:
             raise _fails_clean(self._operation, stage.raised)
         request = Request(record=True, timeout=self._timeout)
-        first, second = stage.run(request), stage.run(request)
+        try:
+            first, second = stage.run(request), stage.run(request)
+        except UnsupportedError:
+            raise
+        except OSError as error:
+            raise OperationError(
+                f"{str(self._operation)!r} cannot be started: {error}. A command must be a program for this "
+                "machine, and there must be room for one more process."
+            ) from error
         for outcome in (first, second):
             _check_clean(self._operation, outcome, self._timeout)
         differing = set(_keys(first)) ^ set(_keys(second))
@@ -197,12 +208,15 @@ class _Sweep:
             outcome = stage.run(Request(fault, timeout=self._timeout))
         findings = judge(outcome, clean)
         confirmed = [one for one in findings if self._holds(one, stage, clean)]
+        dropped = {one.verdict for one in findings} - {one.verdict for one in confirmed}
         with self._lock:
             self._done += 1
             if not outcome.reached:
                 self._not_reached.append(fault)
-            if len(confirmed) < len(findings):
+            if Verdict.LEAK in dropped:
                 self._kept.append(fault)
+            elif dropped:
+                self._unsteady.append(fault)
             self._findings.extend(confirmed)
             if self._progress is not None:
                 self._progress(self._done, self._planned, len(self._findings))

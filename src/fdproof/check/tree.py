@@ -42,14 +42,23 @@ class Tree:
         return self._names[index]
 
     def place(self, task: int) -> str:
-        """Find where an unknown task stands in the tree, from /proc."""
-        group, parent = _status(task)
-        if group != task and group in self._tasks:
-            name = self._next(f"{self._tasks[group]}.t")
-        else:
-            name = self._next(f"{self._tasks.get(parent, '?')}.")
-        self._tasks[task] = name
-        return name
+        """Find where an unknown task stands in the tree, from /proc.
+
+        Brothers and sisters that were born before it are named before it, although they have not been
+        heard of yet: who speaks first differs from run to run.
+        """
+        if task not in self._tasks:
+            group, parent = _status(task)
+            if group != task and group in self._tasks:
+                prefix, family = f"{self._tasks[group]}.t", _threads(group)
+            else:
+                prefix, family = f"{self._tasks.get(parent, '?')}.", _born_to(parent)
+            for member in (*family, task):
+                if member not in self._tasks:
+                    self._tasks[member] = self._next(prefix)
+                if member == task:
+                    break
+        return self._tasks[task]
 
     def is_root(self, task: int, root: int) -> bool:
         """Tell whether a task is the root process or one of its threads."""
@@ -78,6 +87,27 @@ def _status(task: int) -> tuple[int, int]:
                 parent = int(line[5:])
                 break
     return group, parent
+
+
+def _threads(group: int) -> list[int]:
+    """Return the threads of a process, in the order of their numbers: mostly that of their birth."""
+    try:
+        return sorted(int(name) for name in os.listdir(f"/proc/{group}/task") if int(name) != group)
+    except FileNotFoundError:
+        return []
+
+
+def _born_to(parent: int) -> list[int]:
+    """Return the children of a process in the order of their birth, as far as they are not reaped.
+
+    Kernel: proc(5), /proc/PID/task/TID/children (3.5, with CONFIG_PROC_CHILDREN); empty without.
+    """
+    children: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{parent}/task"):
+            with open(f"/proc/{parent}/task/{thread}/children", encoding="ascii") as file:
+                children.extend(map(int, file.read().split()))
+    return children
 
 
 def own_children() -> frozenset[int]:

@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,15 @@ class _AfterDashes(click.Command):
     """Remembers whether the arguments came after ``--``, which click does not tell."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta["command"] = "--" in args
-        return super().parse_args(ctx, args)
+        given = tuple(args)
+        ctx.meta["command"] = "--" in given
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if "--" in given or given[0].startswith("-"):
+                raise
+            # An option of somebody else's, after a word that is no option.
+            raise click.UsageError(f"{error.message} {_two_dashes(given)}", ctx) from None
 
 
 @click.command(cls=_AfterDashes)
@@ -81,7 +89,7 @@ def check(
     stacks: bool,
     json_file: str | None,
 ) -> None:
-    r"""Make every system call of TARGET that creates or uses a descriptor fail in turn.
+    """Make every system call of TARGET that creates or uses a descriptor fail in turn.
 
     TARGET is a Python function without arguments, module:function or path/to/script.py:function, or a
     command after two dashes:
@@ -95,7 +103,7 @@ def check(
 
     Exit status: 0 clean, 1 findings, 2 the target cannot be checked as given, 3 not supported here,
     130 interrupted.
-    """
+    """  # noqa: D301 - click wants the character itself before lines that it must not rewrap
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         operation = _operation(target, command=bool(ctx.meta["command"]))
@@ -132,11 +140,15 @@ def _operation(target: tuple[str, ...], *, command: bool) -> Operation:
     if command:
         return CommandOperation(target)
     if len(target) > 1:
-        raise OperationError(
-            f"{' '.join(target)!r} looks like a command: write two dashes before it, as in "
-            f"fdproof check -- {' '.join(target)}"
-        )
+        raise OperationError(_two_dashes(target))
     return CallableOperation(target[0])
+
+
+def _two_dashes(words: Sequence[str]) -> str:
+    return (
+        f"{shlex.join(words)!r} looks like a command: write two dashes before it, as in "
+        f"fdproof check -- {shlex.join(words)}"
+    )
 
 
 @contextlib.contextmanager

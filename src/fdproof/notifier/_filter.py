@@ -9,8 +9,8 @@ __all__ = ["Condition", "Filter", "Rule"]
 
 # The call by which a target speaks to its supervisor: close_range with a first number that no table has.
 _MARK = (0, 0xFFFFFFFF, 0xFFFFFFFF)
-# The exec that starts a target passes: see FDP_FIRST_EXEC in _notify.h.
-_ANY_BUT_FIRST_EXEC = (0, None, 0x0FD0F001)
+# The start of a target passes, by a value of the first argument: see FDP_FIRST_EXEC in _notify.h.
+_PASSES = {"execveat": 0x0FD0F001, "exit_group": 0x0FD0F07F}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ class Filter:
                 comparisons: list[tuple[int, int | None, int]] = [
                     (c.argument, c.mask, c.value) for c in rule.conditions
                 ]
-                if rule.name == "execveat":
-                    comparisons.append(_ANY_BUT_FIRST_EXEC)
+                if rule.name in _PASSES:
+                    comparisons.extend(_all_but_the_start(rule, _PASSES[rule.name]))
                 compiled.append((number, comparisons))
         mark = number_of("close_range")
         if mark is not None:
@@ -78,3 +78,16 @@ class Filter:
 
     def __repr__(self) -> str:
         return f"<fdproof.notifier.Filter of {len(self.rules)} rules>"
+
+
+def _all_but_the_start(rule: Rule, passes: int) -> list[tuple[int, int | None, int]]:
+    on_first = [condition for condition in rule.conditions if condition.argument == 0]
+    if not on_first:
+        return [(0, None, passes)]
+    # libseccomp takes one comparison for each argument.
+    if all(condition.holds((passes,)) for condition in on_first):
+        raise ValueError(
+            f"rules: {rule.name} under this condition on argument 0 cannot be told from the start of a "
+            "target: leave the condition out, and look at the argument when the call comes"
+        )
+    return []

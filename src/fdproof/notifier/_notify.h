@@ -27,9 +27,11 @@
 #define CLONE_PIDFD 0x00001000
 #endif
 
-/* KERNEL: execveat ignores its directory when the path is absolute, so this value changes nothing; the
- * filter lets it pass, and so the one exec that starts a target is not itself supervised. */
+/* KERNEL: execveat ignores its directory when the path is absolute, and exit_group all but the lowest byte,
+ * so these values change nothing; the filter lets them pass. The start of a target is not supervised: its
+ * supervisor stands still until the exec and could not answer. */
 #define FDP_FIRST_EXEC 0x0fd0f001
+#define FDP_NO_EXEC 0x0fd0f07f
 
 /* A call that the kernel refuses with EINVAL on its own, used by a target to speak to its supervisor. */
 #define FDP_MARK_FIRST 0xffffffffU
@@ -59,7 +61,7 @@ static inline int fdp_load_filter(struct sock_fprog *program)
 }
 
 /* In a forked child: load the filter, wait until the supervisor has fetched the listener, close it here.
- * None of the calls made here is ever supervised. */
+ * futex and close are supervised like all others if the filter names them. */
 static inline int fdp_enter(struct sock_fprog *program, struct fdp_handover *page)
 {
     int listener = fdp_load_filter(program);
@@ -172,20 +174,20 @@ static int fdp_spawn_child(void *argument)
         if (chdir(spawn->directory) < 0)
             goto failed;
     }
+    sigprocmask(SIG_SETMASK, &spawn->mask, NULL);
     spawn->step = "seccomp";
     spawn->listener = fdp_load_filter(spawn->program);
     if (spawn->listener < 0) {
         spawn->error = -spawn->listener;
         _exit(127);
     }
-    /* From here on the child has a table of its own, and the listener only until the exec. */
-    spawn->step = "unshare";
-    if (unshare(CLONE_FILES) < 0)
-        goto failed;
-    syscall(SYS_close, spawn->listener);
-    sigprocmask(SIG_SETMASK, &spawn->mask, NULL);
+    /* INVARIANT: from here on only these two calls are made: any other might be one that the filter names.
+     * KERNEL: the exec gives the child a table of its own before it closes what is close-on-exec, so the
+     * listener, which always is, stays open in the parent alone. */
     spawn->step = "execve";
     syscall(SYS_execveat, FDP_FIRST_EXEC, spawn->path, spawn->argv, spawn->envp, 0);
+    spawn->error = errno;
+    syscall(SYS_exit_group, FDP_NO_EXEC);
 failed:
     spawn->error = errno;
     _exit(127);

@@ -86,7 +86,7 @@ cdef class Handover:
             The listener's owner.
 
         Raises:
-            OSError: the kernel refused the filter to the child.
+            OSError: the kernel refused the filter to the child; EMFILE, no room for the listener here.
             UnsupportedError: EPERM, a policy forbids taking a child's descriptor.
             Error: the child died, or said nothing in time.
         """
@@ -111,6 +111,8 @@ cdef class Handover:
                 raise UnsupportedError("the seccomp notifier (SECCOMP_FILTER_FLAG_NEW_LISTENER)", "5.0", EINVAL)
             failed(-word)
         result = fdp_pidfd_getfd(child._held(), word - 1, 0)
+        if result < 0 and result not in (-EPERM_NUMBER, -ENOSYS_NUMBER):
+            failed(-result)
         if result < 0:
             raise UnsupportedError(
                 "pidfd_getfd", "5.6", -result,
@@ -124,6 +126,7 @@ cdef class Handover:
 
 cdef extern from "errno.h":
     int EPERM_NUMBER "EPERM"
+    int ENOSYS_NUMBER "ENOSYS"
 
 
 cdef char **as_strings(list strings) except NULL:
@@ -193,4 +196,8 @@ def spawn_target(bytes program not None, bytes path not None, list arguments not
         if step == "seccomp" and spawn.error == EINVAL:
             raise UnsupportedError("the seccomp notifier (SECCOMP_FILTER_FLAG_NEW_LISTENER)", "5.0", EINVAL)
         raise OSError(spawn.error, f"{step}: {os.strerror(spawn.error)}", os.fsdecode(directory if step == "chdir" else path))
+    if spawn.listener < 0:
+        os.waitid(os.P_PID, pid, os.WEXITED)
+        process.close()
+        raise Error("the target died before its filter was loaded")
     return pid, process, listener

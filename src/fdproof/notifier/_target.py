@@ -9,11 +9,14 @@ from typing import Any, NoReturn, Self
 
 from fdproof._descriptor import Descriptor, pidfd
 from fdproof._errors import StateError
+from fdproof._syscalls import prctl
 from fdproof.notifier._filter import Filter
 from fdproof.notifier._listener import Listener
 from fdproof.notifier._start import Handover, spawn_target
 
 __all__ = ["Target", "fork", "spawn"]
+
+_PR_SET_PDEATHSIG = 1
 
 
 class Target:
@@ -27,7 +30,15 @@ class Target:
         self.pid = pid
         self.process = process
         self._status: int | None = None
-        self.listener = Listener(listener)
+        try:
+            self.listener = Listener(listener)
+        except BaseException:
+            # EMFILE: there is no room to stop it by, so there is no target.
+            listener.close()
+            self.kill()
+            self.wait()
+            process.close()
+            raise
 
     def poll(self) -> int | None:
         """Return the exit status if the child has ended, else None: negative is a signal."""
@@ -86,7 +97,8 @@ def fork(
 ) -> Target:
     """Fork a child that runs a function under a filter.
 
-    The child dies with the calling thread. It ends with status 0 when the function returns, with 1 and
+    The child dies with the calling thread. Before the function it makes futex and close, which a filter
+    that names them sees. It ends with status 0 when the function returns, with 1 and
     a traceback when it raises; it runs no exit handlers.
 
     Args:
@@ -111,7 +123,7 @@ def fork(
     process = None
     try:
         process = pidfd(pid)
-        return Target(pid, process, handover.fetch(process))
+        listener = handover.fetch(process)
     except BaseException:
         # The child is unreaped, so its pid still means it.
         os.kill(pid, signal.SIGKILL)
@@ -119,6 +131,7 @@ def fork(
         if process is not None:
             process.close()
         raise
+    return Target(pid, process, listener)
 
 
 def _run(filter: Filter, function: Callable[[], Any], handover: Handover, parent: int) -> NoReturn:
@@ -141,14 +154,9 @@ def die_with_parent(parent: int) -> None:
 
     Kernel: prctl(2), PR_SET_PDEATHSIG.
     """
-    from fdproof._syscalls import prctl
-
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-
-
-_PR_SET_PDEATHSIG = 1
 
 
 def spawn(

@@ -34,6 +34,7 @@ def as_plain(report: Report) -> dict[str, Any]:
         "findings": [_finding(finding) for finding in report.findings],
         "not_reached": [_fault(fault) for fault in report.not_reached],
         "kept": [_fault(fault) for fault in report.kept],
+        "unsteady": [_fault(fault) for fault in report.unsteady],
     }
 
 

@@ -131,6 +131,7 @@ def _summary(text: Text, report: Report) -> None:
     )
     _note(text, report.not_reached, "did not come up again in their run, and say nothing")
     _note(text, report.kept, "left something once but not once more: a cache, not a leak")
+    _note(text, report.unsteady, "showed something that did not come up a second time")
 
 
 def _note(text: Text, faults: Sequence[Fault], what: str) -> None:
