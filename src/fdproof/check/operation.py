@@ -12,7 +12,14 @@ from typing import Any
 
 from fdproof._errors import Error
 
-__all__ = ["CallableOperation", "CommandOperation", "Operation", "OperationError", "load"]
+__all__ = [
+    "CallableOperation",
+    "CommandOperation",
+    "Operation",
+    "OperationError",
+    "check_command",
+    "load",
+]
 
 
 class OperationError(Error, ValueError):

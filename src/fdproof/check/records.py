@@ -113,7 +113,8 @@ class Outcome:
     """What one run of an operation left behind.
 
     ``rounds`` has one record for each time the operation came to its end in this run. ``status`` is
-    the exit status of the root (negative: the signal).
+    the exit status of the root (negative: the signal). ``waiting`` is where a run that hung stood when its
+    time ``limit`` was over, in seconds.
     """
 
     fault: Fault | None
@@ -127,6 +128,8 @@ class Outcome:
     calls: int = 0
     made_by: tuple[tuple[int, PointKey], ...] = ()
     stacks: tuple[tuple[PointKey, tuple[Frame, ...]], ...] = ()
+    waiting: tuple[Frame, ...] = ()
+    limit: float = 0.0
     seconds: float = field(default=0.0, compare=False)
 
 
@@ -174,7 +177,8 @@ class Left:
 class Finding:
     """What a fault brought to light, with its evidence.
 
-    ``fault`` is None where no fault was needed. ``stack`` is where the faulted call was made.
+    ``fault`` is None where no fault was needed. ``stack`` is where the faulted call was made,
+    ``waiting`` where an operation that hangs stands.
     """
 
     verdict: Verdict
@@ -182,6 +186,7 @@ class Finding:
     left: tuple[Left, ...] = ()
     detail: str = ""
     stack: tuple[Frame, ...] = ()
+    waiting: tuple[Frame, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,15 +167,24 @@ def _with_raised(outcome: Outcome, raised: list[str]) -> Outcome:
 
 def _describe_raised(function: Callable[[], Any]) -> str:
     """Call the function; return the exception that came out, as text: nothing of it is kept alive."""
+    process = os.getpid()
     try:
         function()
     except BaseException as error:
+        _end_a_stray_child(process)
         try:
             text = str(error)
         except Exception:
             text = "(its text cannot be shown)"
         return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    _end_a_stray_child(process)
     return ""
+
+
+def _end_a_stray_child(process: int) -> None:
+    # A child that the operation forked came out of it: it must not go on as a second stage.
+    if os.getpid() != process:
+        os._exit(1)
 
 
 def _stage_for(operation: Operation, control: Connection) -> _CallableStage | _CommandStage:

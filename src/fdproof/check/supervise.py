@@ -4,7 +4,7 @@ import errno
 import os
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from fdproof.check.calls import (
     BEGIN,
@@ -16,7 +16,7 @@ from fdproof.check.calls import (
 )
 from fdproof.check.errnos import Referent, call_for
 from fdproof.check.loader import loader_range
-from fdproof.check.records import End, Exec, Outcome, Point, PointKey, Request, Round
+from fdproof.check.records import End, Exec, Frame, Outcome, Point, PointKey, Request, Round
 from fdproof.check.stacks import python_stack
 from fdproof.check.tree import Tree, kill_descendants
 from fdproof.notifier import Target
@@ -82,8 +82,9 @@ class Supervision:
         self._made_by: dict[int, PointKey] = {}
         self._latest: dict[int, PointKey] = {}
         self._seen: set[int] = set(before)
-        self._stacks: list[tuple[PointKey, tuple[Any, ...]]] = []
+        self._stacks: list[tuple[PointKey, tuple[Frame, ...]]] = []
         self._end: End | None = None
+        self._waiting: tuple[Frame, ...] = ()
         self._loop.counting = command
         self._loop.stepping = request.record or request.attribute or bool(request.stacks)
 
@@ -108,9 +109,7 @@ class Supervision:
                     raise DisconnectedError
                 if stop is Stop.TIMEOUT:
                     self._end = End.HUNG
-                    if self._request.stacks:
-                        pid = self._target.pid
-                        self._stacks.append((PointKey("0", "", 0), python_stack(pid, pid)))
+                    self._waiting = python_stack(self._target.pid, self._target.pid)
                     break
                 self._answer(stop)
             calls = self._loop.calls
@@ -131,6 +130,8 @@ class Supervision:
             calls=calls,
             made_by=tuple(sorted(self._made_by.items())),
             stacks=tuple(self._stacks),
+            waiting=self._waiting,
+            limit=self._request.timeout,
             seconds=time.monotonic() - started,
         )
 

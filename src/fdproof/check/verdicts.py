@@ -80,7 +80,10 @@ def _hang(outcome: Outcome) -> Iterator[Finding]:
     """The operation did not end within the time limit."""
     if outcome.end is End.HUNG:
         yield Finding(
-            Verdict.HANG, outcome.fault, detail=f"no end within {outcome.seconds:.0f} seconds"
+            Verdict.HANG,
+            outcome.fault,
+            detail=f"no end within {outcome.limit:g} s",
+            waiting=outcome.waiting,
         )
 
 

@@ -107,6 +107,8 @@ def check(
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         operation = _operation(target, command=bool(ctx.meta["command"]))
+        if json_file not in (None, "-"):
+            _check_writable(str(json_file))
         with _nothing_left_behind(), _progress(errors) as update:
             report = sweep(
                 operation,
@@ -142,6 +144,18 @@ def _operation(target: tuple[str, ...], *, command: bool) -> Operation:
     if len(target) > 1:
         raise OperationError(_two_dashes(target))
     return CallableOperation(target[0])
+
+
+def _check_writable(path: str) -> None:
+    # Before the runs, which may take long.
+    try:
+        with open(path, "a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise OperationError(
+            f"the report cannot be written to {path!r}: {error.strerror}. Give --json a file in a "
+            "directory that exists."
+        ) from error
 
 
 def _two_dashes(words: Sequence[str]) -> str:

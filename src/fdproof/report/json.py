@@ -44,6 +44,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "detail": finding.detail,
         "fault": None if finding.fault is None else _fault(finding.fault),
         "stack": [_frame(frame) for frame in finding.stack],
+        "waiting": [_frame(frame) for frame in finding.waiting],
         "descriptors": [_left(left) for left in finding.left],
     }
 

@@ -49,6 +49,7 @@ def _signature(finding: Finding, base: str) -> tuple[object, ...]:
             for left in finding.left
         ),
         "" if finding.verdict is Verdict.LEAK else finding.detail,
+        tuple(_line(frame, base) for frame in finding.waiting[:1]),
     )
 
 
@@ -63,6 +64,10 @@ def _group(text: Text, findings: Sequence[Finding], base: str) -> None:
         if left.made is not None:
             text.append(f"  made by {left.made}")
             _place(text, left.stack[:1], base)
+        text.append("\n")
+    if first.waiting:
+        text.append(f"{'waits':>7}")
+        _place(text, _callers(first.waiting), base)
         text.append("\n")
     label, told = "when", ""
     for finding in findings[:_MOST_FAULTS]:
