@@ -67,11 +67,13 @@ def _table() -> dict[int, str]:
 
 def _children() -> set[str]:
     """The children of this process, unreaped ones included."""
-    return {
-        child
-        for task in os.listdir("/proc/self/task")
-        for child in Path(f"/proc/self/task/{task}/children").read_text().split()
-    }
+    found: set[str] = set()
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            found.update((task / "children").read_text().split())
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # a thread that was joined, and is only now going
+    return found
 
 
 def _changes(table: dict[int, str], children: set[str]) -> list[str]:

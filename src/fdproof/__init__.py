@@ -2,16 +2,16 @@
 
 from fdproof._descriptor import Descriptor as Descriptor
 from fdproof._descriptor import Pair as Pair
-from fdproof._descriptor import epoll as epoll
-from fdproof._descriptor import eventfd as eventfd
-from fdproof._descriptor import inotify as inotify
-from fdproof._descriptor import memfd as memfd
-from fdproof._descriptor import open as open
-from fdproof._descriptor import pidfd as pidfd
-from fdproof._descriptor import pipe as pipe
-from fdproof._descriptor import signalfd as signalfd
-from fdproof._descriptor import socketpair as socketpair
-from fdproof._descriptor import timerfd as timerfd
+from fdproof._creating import epoll as epoll
+from fdproof._creating import eventfd as eventfd
+from fdproof._creating import inotify as inotify
+from fdproof._creating import memfd as memfd
+from fdproof._creating import open as open
+from fdproof._creating import pidfd as pidfd
+from fdproof._creating import pipe as pipe
+from fdproof._creating import signalfd as signalfd
+from fdproof._creating import socketpair as socketpair
+from fdproof._creating import timerfd as timerfd
 from fdproof._errors import ClosedError as ClosedError
 from fdproof._errors import Error as Error
 from fdproof._errors import FlagError as FlagError

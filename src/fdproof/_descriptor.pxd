@@ -13,5 +13,6 @@ cdef class Pair:
     cdef readonly Descriptor second
 
 
-cdef int adopt_number(Descriptor owner, int number, bint inheritable) except -1
 cdef long long bounded(object value, str name, long long low, long long high) except? -1
+cdef bint wants_inheritable(object value) except -1
+cdef int borrowed(object value, str name) except -1

@@ -1,26 +1,12 @@
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from io import TextIOWrapper
-from os import PathLike
 from socket import socket
 from types import TracebackType
 from typing import IO, Any, BinaryIO, Literal, Never, Protocol, Self, final, overload
 
-from fdproof._flags import FileFlags, ResolveFlags
+from fdproof._flags import FileFlags
 
-__all__ = [
-    "Descriptor",
-    "Pair",
-    "epoll",
-    "eventfd",
-    "inotify",
-    "memfd",
-    "open",
-    "pidfd",
-    "pipe",
-    "signalfd",
-    "socketpair",
-    "timerfd",
-]
+__all__ = ["Descriptor", "Pair", "duplicate_of"]
 
 class _HasFileno(Protocol):
     def fileno(self) -> int: ...
@@ -28,7 +14,6 @@ class _HasFileno(Protocol):
 class _HasDetach(Protocol):
     def detach(self) -> int: ...
 
-_Path = str | bytes | PathLike[str] | PathLike[bytes]
 _TextMode = Literal["r", "r+", "w", "w+", "a", "a+", "rt", "r+t", "wt", "w+t", "at", "a+t"]
 _BinaryMode = Literal["rb", "rb+", "r+b", "wb", "wb+", "w+b", "ab", "ab+", "a+b"]
 
@@ -114,40 +99,3 @@ class Pair:
     ) -> None: ...
 
 def duplicate_of(source: int | _HasFileno, at_least: int, inheritable: bool) -> Descriptor: ...
-def open(
-    path: _Path,
-    flags: FileFlags | int = ...,
-    *,
-    mode: int = 0o666,
-    directory: int | _HasFileno | None = None,
-    resolve: ResolveFlags | int = 0,
-    inheritable: bool = False,
-) -> Descriptor: ...
-def pipe(*, nonblocking: bool = False, packet: bool = False, inheritable: bool = False) -> Pair: ...
-def socketpair(
-    *, type: int = ..., nonblocking: bool = False, inheritable: bool = False
-) -> Pair: ...
-def memfd(name: _Path, *, allow_sealing: bool = False, inheritable: bool = False) -> Descriptor: ...
-def eventfd(
-    initial: int = 0,
-    *,
-    semaphore: bool = False,
-    nonblocking: bool = False,
-    inheritable: bool = False,
-) -> Descriptor: ...
-def timerfd(
-    clock: int = 1,
-    *,
-    after: float = 0.0,
-    every: float = 0.0,
-    nonblocking: bool = False,
-    inheritable: bool = False,
-) -> Descriptor: ...
-def signalfd(
-    signals: Iterable[int], *, nonblocking: bool = False, inheritable: bool = False
-) -> Descriptor: ...
-def epoll(*, inheritable: bool = False) -> Descriptor: ...
-def inotify(*, nonblocking: bool = False, inheritable: bool = False) -> Descriptor: ...
-def pidfd(
-    pid: int, *, thread: bool = False, nonblocking: bool = False, inheritable: bool = False
-) -> Descriptor: ...

@@ -67,7 +67,8 @@ cdef class Slot:
             if second == -errno_EINVAL:
                 raise OSError(
                     errno.EINVAL,
-                    f"{'at' if exactly >= 0 else 'at_least'}: {wanted} is beyond the limit of open files (RLIMIT_NOFILE)",
+                    f"{'at' if exactly >= 0 else 'at_least'}: {wanted} is beyond the limit of open files "
+                    "(RLIMIT_NOFILE)",
                 )
             failed(-second)
         if wanted == 0:
@@ -142,7 +143,8 @@ cdef class Slot:
         if result < 0:
             failed(-result)
         # OWNERSHIP: point of no return. The slot's number passes to the published owner, and the number
-        # under which the file was built is closed: another reference remains, so nothing is flushed.
+        # under which the file was built is closed.
+        # KERNEL: the file stays, but every close of it releases this process's record locks.
         owner._number = self._number
         self._number = -1
         file._number = -1

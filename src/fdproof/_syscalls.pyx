@@ -1,6 +1,6 @@
 """One function per system call: no policy, no ownership, errors as OSError.
 
-Calls that create a descriptor are not here: they live in ``_descriptor``, where the owner
+Calls that create a descriptor are not here: they live in ``_creating``, where the owner
 is made inside the same compiled call.
 """
 

@@ -8,7 +8,8 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
-from fdproof._descriptor import Descriptor, memfd, socketpair
+from fdproof._creating import memfd, socketpair
+from fdproof._descriptor import Descriptor
 from fdproof._errors import Error
 from fdproof._flags import FileFlags
 from fdproof.check.operation import Operation, OperationError

@@ -9,7 +9,7 @@ from fdproof.notifier._notify cimport *
 
 import os
 
-from fdproof._descriptor import eventfd
+from fdproof._creating import eventfd
 from fdproof._errors import StaleError, StateError
 from fdproof.notifier._libseccomp import name_of
 

@@ -13,9 +13,7 @@ from fdproof._syscalls cimport *
 from fdproof.notifier._notify cimport *
 
 import os
-import signal as _signal
 
-from fdproof._descriptor import pidfd
 from fdproof._errors import Error, UnsupportedError
 
 __all__ = ["Handover", "mark", "spawn_target"]
@@ -169,7 +167,9 @@ def spawn_target(bytes program not None, bytes path not None, list arguments not
     if not path.startswith(b"/") or any(b"\0" in text for text in (path, *arguments, *environment)):
         raise ValueError(f"path, arguments: not an absolute path, or a NUL byte inside: {path!r} {arguments!r}")
     spawn.path = path
-    spawn.directory = NULL if directory is None else <const char *>directory
+    spawn.directory = NULL
+    if directory is not None:
+        spawn.directory = directory
     spawn.program = &filter
     spawn.kill_with_parent = kill_with_parent
     spawn.argv = as_strings(arguments)
@@ -195,7 +195,8 @@ def spawn_target(bytes program not None, bytes path not None, list arguments not
         step = spawn.step.decode()
         if step == "seccomp" and spawn.error == EINVAL:
             raise UnsupportedError("the seccomp notifier (SECCOMP_FILTER_FLAG_NEW_LISTENER)", "5.0", EINVAL)
-        raise OSError(spawn.error, f"{step}: {os.strerror(spawn.error)}", os.fsdecode(directory if step == "chdir" else path))
+        about = os.fsdecode(directory if step == "chdir" else path)
+        raise OSError(spawn.error, f"{step}: {os.strerror(spawn.error)}", about)
     if spawn.listener < 0:
         os.waitid(os.P_PID, pid, os.WEXITED)
         process.close()

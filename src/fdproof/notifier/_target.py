@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from fdproof._descriptor import Descriptor, pidfd
+from fdproof._creating import pidfd
+from fdproof._descriptor import Descriptor
 from fdproof._errors import StateError
 from fdproof._syscalls import prctl
 from fdproof.notifier._filter import Filter
