@@ -376,7 +376,7 @@ def reserve(
     the placeholder is visible in /proc, and another thread could close it.
 
     Args:
-        at: exactly this number, which must be free.
+        at: exactly this number, which must be free; ``at_least`` says nothing then.
         at_least: the lowest number wanted; the lowest free one from there is taken.
         inheritable: leave close-on-exec off when it is published.
         table: whose table; this process's by default.

@@ -23,7 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fdproof.check import errnos
-from fdproof.check.errnos import CALLS, LEFT_OUT, Call, Condition, Kind, Referent, call_for, names
+from fdproof.check.errnos import CALLS, LEFT_OUT, Call, Kind, Referent, call_for, names
+from fdproof.notifier import Condition
 
 ROOT = Path(__file__).parents[2]
 

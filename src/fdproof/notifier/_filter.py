@@ -49,8 +49,9 @@ class Filter:
 
     Raises:
         ValueError: no rule names a call of this architecture.
-        UnsupportedError: libseccomp is not installed.
-        OSError: EOPNOTSUPP, the kernel has no notifier (5.0).
+        UnsupportedError: libseccomp is not installed, the kernel has no notifier (5.0), or a sandbox
+            hides it.
+        OSError: EINVAL, libseccomp refuses a condition.
     """
 
     def __init__(self, rules: Iterable[Rule | str]) -> None:

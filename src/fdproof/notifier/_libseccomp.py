@@ -5,7 +5,7 @@ import functools
 import os
 from collections.abc import Sequence
 
-from fdproof._descriptor import memfd
+from fdproof._creating import memfd
 from fdproof._errors import UnsupportedError
 
 __all__ = ["compile_filter", "name_of", "number_of"]
@@ -18,6 +18,8 @@ _BINARY_TREE = 2
 _NOT_EQUAL = 1
 _MASKED_EQUAL = 7
 _UNKNOWN = -1
+# What seccomp_api_get() says where the kernel, as it lets itself be asked, has the notifier.
+_API_WITH_NOTIFY = 5
 
 # KERNEL: numbers since 5.0 are the same on every architecture; here are those that a libseccomp of 2021
 # (2.5.4, in Debian 12) does not know.
@@ -113,9 +115,12 @@ def compile_filter(rules: Sequence[tuple[int, Sequence[tuple[int, int | None, in
         The program: an array of ``struct sock_filter``.
 
     Raises:
-        OSError: libseccomp refuses a rule; EOPNOTSUPP, the kernel has no notifier.
+        OSError: libseccomp refuses a rule.
+        UnsupportedError: the kernel has no notifier (5.0), or a sandbox hides it.
     """
     library = _library()
+    if library.seccomp_api_get() < _API_WITH_NOTIFY:
+        raise UnsupportedError("the seccomp notifier (SECCOMP_RET_USER_NOTIF)", "5.0")
     context = library.seccomp_init(_ACT_ALLOW)
     if not context:
         raise MemoryError("seccomp_init")
