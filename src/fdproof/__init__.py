@@ -1,7 +1,5 @@
 """File descriptors that cannot leak, for Python on Linux."""
 
-from fdproof._descriptor import Descriptor as Descriptor
-from fdproof._descriptor import Pair as Pair
 from fdproof._creating import epoll as epoll
 from fdproof._creating import eventfd as eventfd
 from fdproof._creating import inotify as inotify
@@ -12,6 +10,8 @@ from fdproof._creating import pipe as pipe
 from fdproof._creating import signalfd as signalfd
 from fdproof._creating import socketpair as socketpair
 from fdproof._creating import timerfd as timerfd
+from fdproof._descriptor import Descriptor as Descriptor
+from fdproof._descriptor import Pair as Pair
 from fdproof._errors import ClosedError as ClosedError
 from fdproof._errors import Error as Error
 from fdproof._errors import FlagError as FlagError

@@ -34,6 +34,10 @@ cdef extern from "errno.h":
     int errno_EINTR "EINTR"
     int errno_ENOSYS "ENOSYS"
 
+cdef object READ_ONLY = FileFlags.RDONLY
+# openat2 refuses a mode where no file can be created.
+cdef int CREATING_FLAGS = os.O_CREAT | os.O_TMPFILE & ~os.O_DIRECTORY
+
 
 cdef int create_failed(int result, str feature, str kernel, object path=None) except -1:
     if result == -errno_ENOSYS:
@@ -63,7 +67,8 @@ def open(path, flags=FileFlags.RDONLY, *, mode=0o666, directory=None, resolve=0,
 
     Kernel: openat2(2) (5.6); openat(2) before, when ``resolve`` is empty.
     """
-    cdef int bits = file_flag_bits(flags, "flags")
+    # The defaults are known to be good: checking them costs more than the call.
+    cdef int bits = 0 if flags is READ_ONLY else file_flag_bits(flags, "flags")
     cdef int descriptor_bits = 0 if wants_inheritable(inheritable) else O_CLOEXEC
     cdef int start = AT_FDCWD if directory is None else borrowed(directory, "directory")
     cdef unsigned int permissions = bounded(mode, "mode", 0, 0o7777)
@@ -75,9 +80,8 @@ def open(path, flags=FileFlags.RDONLY, *, mode=0o666, directory=None, resolve=0,
     if b"\0" in encoded:
         raise ValueError(f"path: {path!r} contains a NUL byte")
     how.flags = bits | descriptor_bits
-    how.resolve = resolve_flag_bits(resolve, "resolve")
-    # openat2 refuses a mode where no file can be created.
-    how.mode = permissions if bits & (os.O_CREAT | os.O_TMPFILE & ~os.O_DIRECTORY) else 0
+    how.resolve = 0 if type(resolve) is int and resolve == 0 else resolve_flag_bits(resolve, "resolve")
+    how.mode = permissions if bits & CREATING_FLAGS else 0
     while True:
         with nogil:
             result = fdp_openat2(start, text, &how)

@@ -20,7 +20,7 @@ from typing import Any
 
 from fdproof import _syscalls
 from fdproof._errors import Error
-from fdproof.check.calls import BEGIN, COLLECTED, END, filter_for
+from fdproof.check.calls import BEGIN, COLLECTED, END, SOMETHING_LEFT, filter_for
 from fdproof.check.operation import CallableOperation, CommandOperation, Operation, load
 from fdproof.check.records import Outcome, Request
 from fdproof.check.supervise import DisconnectedError, Supervision
@@ -86,9 +86,9 @@ class _CallableStage:
         for index in range(rounds):
             mark(BEGIN)
             raised = _describe_raised(self._function)
-            mark(END)
-            gc.collect()
-            mark(COLLECTED)
+            if mark(END) == SOMETHING_LEFT:
+                gc.collect()
+                mark(COLLECTED)
             share = _RAISED_ROOM // rounds
             text = raised.encode(errors="replace").replace(b"\0", b"")[:share]
             self._raised[index * share : index * share + len(text)] = text

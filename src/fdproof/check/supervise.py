@@ -11,6 +11,7 @@ from fdproof.check.calls import (
     COLLECTED,
     END,
     MARK,
+    SOMETHING_LEFT,
     asks_to_survive,
     watched_for,
 )
@@ -165,19 +166,19 @@ class Supervision:
     def _watched(self, task: int, call: int, arguments: tuple[int, ...]) -> None:
         name = name_of(call)
         if name == MARK:
-            self._marked(arguments[2])
-            self._loop.reply(0)
+            self._loop.reply(self._marked(arguments[2]))
             return
         if name == "exit_group":
             if self._command and self._tree.is_root(task, self._target.pid):
-                self._after = self._left_over()
-                self._rounds.append(self._round(self._after))
+                now = numbers(self._target.pid)
+                left = self._new(now)
+                self._rounds.append(self._round(left, now, left))
         elif self._loop.counting:
             self._judge_exec(task, arguments[0 if name == "execve" else 1])
             self._loop.starts_program_of(task)
         self._loop.resume()
 
-    def _marked(self, code: int) -> None:
+    def _marked(self, code: int) -> int:
         if code == BEGIN:
             self._loop.reset_counts()
             self._tree.begin_round()
@@ -185,25 +186,29 @@ class Supervision:
         elif code == END:
             self._loop.counting = False
             self._attribute_new()
-            self._after = self._left_over()
+            now = numbers(self._target.pid)
+            self._after = self._new(now)
+            if self._after:
+                return SOMETHING_LEFT
+            self._rounds.append(self._round((), now, ()))
         elif code == COLLECTED:
-            self._rounds.append(self._round(self._after))
-
-    def _left_over(self) -> tuple[Entry, ...]:
-        return self._new(numbers(self._target.pid))
+            now = numbers(self._target.pid)
+            self._rounds.append(self._round(self._after, now, self._new(now)))
+        return 0
 
     def _new(self, now: Iterable[int]) -> tuple[Entry, ...]:
         new = [number for number in now if number not in self._before]
         return tuple(snapshot(self._target.pid, new).values())
 
-    def _round(self, after: tuple[Entry, ...]) -> Round:
+    def _round(
+        self, after: tuple[Entry, ...], now: Sequence[int], collected: tuple[Entry, ...]
+    ) -> Round:
         pid = self._target.pid
-        now = numbers(pid)
         gone = tuple(one for one in self._strangers if one.number not in now)
         replaced = tuple(
             one for one in self._strangers if one.number in now and self._differs(pid, one)
         )
-        return Round(after, self._new(now), gone, replaced)
+        return Round(after, collected, gone, replaced)
 
     def _differs(self, pid: int, was: Entry) -> bool:
         # This process holds the same files under the same numbers.

@@ -4,7 +4,7 @@ from fdproof._descriptor import Descriptor
 
 __all__ = ["Handover", "mark", "spawn_target"]
 
-def mark(code: int) -> bool: ...
+def mark(code: int) -> int | None: ...
 
 @final
 class Handover:

@@ -33,9 +33,10 @@ def mark(unsigned int code):
         code: what to tell.
 
     Returns:
-        True if a supervisor answered, False outside a supervised target.
+        What the supervisor replies, from 0; None outside a supervised target.
     """
-    return fdp_mark(code) == 0
+    cdef int result = fdp_mark(code)
+    return None if result < 0 else result
 
 
 @cython.final
