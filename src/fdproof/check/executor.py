@@ -1,9 +1,11 @@
 """Stages as seen from the process that orders runs: start them, ask them, end them."""
 
+import collections
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +20,7 @@ from fdproof.check.records import Outcome, Request
 __all__ = ["Stage"]
 
 _GRACE = 10.0
+_AHEAD = 1
 
 
 def _start(errors: Descriptor) -> tuple["subprocess.Popen[bytes]", Connection]:
@@ -72,7 +75,27 @@ class Stage:
         Raises:
             Error: the stage died, or the check failed inside it.
         """
-        self._line.send(request)
+        return next(self.run_each([request]))
+
+    def run_each(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        """Make several runs; the next is ordered before the last is looked at, so that none waits.
+
+        Yields:
+            The outcomes in order. They must all be taken, or the stage closed.
+
+        Raises:
+            Error: as ``run``.
+        """
+        ordered: collections.deque[Request] = collections.deque()
+        for request in requests:
+            self._line.send(request)
+            ordered.append(request)
+            if len(ordered) > _AHEAD:
+                yield self._outcome(ordered.popleft())
+        while ordered:
+            yield self._outcome(ordered.popleft())
+
+    def _outcome(self, request: Request) -> Outcome:
         outcome = self._answer(
             request.timeout * (1 + len(request.stacks)) + _GRACE, "the check does not get on"
         )

@@ -37,6 +37,9 @@ __all__ = ["Progress", "sweep"]
 Progress = Callable[[int, int, int], None]
 # Below this, a second warmed process costs more than it saves.
 _FAULTS_PER_JOB = 16
+# Runs shorter than this (seconds) are ordered in batches.
+_SHORT = 0.1
+_BATCH = 8
 # Looking for stacks costs tenths of a second for each fault.
 _MOST_EXPLAINED = 40
 
@@ -98,6 +101,8 @@ class _Sweep:
         self._findings: list[Finding] = []
         self._not_reached: list[Fault] = []
         self._kept: list[Fault] = []
+        # What an interrupt would lose, because nobody has looked again yet.
+        self._seen_once: dict[Fault, tuple[Finding, ...]] = {}
         self._unsteady: list[Fault] = []
 
     def run(self) -> Report:
@@ -117,6 +122,11 @@ class _Sweep:
                 self._explain_all()
         except KeyboardInterrupt:
             interrupted = True
+            self._findings.extend(
+                dataclasses.replace(finding, detail=f"{finding.detail}; seen once")
+                for findings in self._seen_once.values()
+                for finding in findings
+            )
         finally:
             self._stopping = True
             for stage in self._stages:
@@ -127,7 +137,7 @@ class _Sweep:
             kind="function" if isinstance(self._operation, CallableOperation) else "command",
             points=points,
             calls=calls,
-            faults=self._done,
+            faults=self._done + len(self._seen_once),
             planned=len(faults),
             findings=tuple(
                 sorted(
@@ -181,13 +191,16 @@ class _Sweep:
 
     def _run_all(self, faults: Sequence[Fault], clean: Outcome) -> None:
         jobs = max(1, min(self._jobs, len(faults) // _FAULTS_PER_JOB))
+        # Short runs are ordered several at a time; of long ones, each is judged before the next begins.
+        size = _BATCH if clean.seconds < _SHORT else 1
+        batches = [faults[index : index + size] for index in range(0, len(faults), size)]
         if jobs == 1:
-            for fault in faults:
-                self._run_one(fault, clean)
+            for batch in batches:
+                self._run_batch(batch, clean)
             return
         executor = concurrent.futures.ThreadPoolExecutor(jobs, "fdproof-check")
         try:
-            futures = [executor.submit(self._run_one, fault, clean) for fault in faults]
+            futures = [executor.submit(self._run_batch, batch, clean) for batch in batches]
             for future in concurrent.futures.as_completed(futures):
                 future.result()
         except BaseException:
@@ -198,19 +211,42 @@ class _Sweep:
             raise
         executor.shutdown()
 
-    def _run_one(self, fault: Fault, clean: Outcome) -> None:
+    def _run_batch(self, faults: Sequence[Fault], clean: Outcome) -> None:
         if self._stopping:
             return
         stage = self._stage()
-        outcome = stage.run(Request(fault, timeout=self._timeout))
+        requests = [Request(fault, timeout=self._timeout) for fault in faults]
+        doubtful: dict[Fault, Outcome] = {}
+        for fault, outcome in zip(faults, stage.run_each(requests), strict=True):
+            findings = judge(outcome, clean)
+            if outcome.reached and not findings:
+                self._note(fault, outcome, (), ())
+            else:
+                doubtful[fault] = outcome
+                with self._lock:
+                    self._seen_once[fault] = findings
+        for fault, outcome in doubtful.items():
+            self._look_again(fault, outcome, stage, clean)
+
+    def _look_again(self, fault: Fault, outcome: Outcome, stage: Stage, clean: Outcome) -> None:
         if not outcome.reached:
-            # Threads and children interleave differently now and then: once more.
+            # Threads and children interleave differently now and then.
             outcome = stage.run(Request(fault, timeout=self._timeout))
         findings = judge(outcome, clean)
         confirmed = [one for one in findings if self._holds(one, stage, clean)]
+        self._note(fault, outcome, findings, confirmed)
+
+    def _note(
+        self,
+        fault: Fault,
+        outcome: Outcome,
+        findings: Sequence[Finding],
+        confirmed: Sequence[Finding],
+    ) -> None:
         dropped = {one.verdict for one in findings} - {one.verdict for one in confirmed}
         with self._lock:
             self._done += 1
+            self._seen_once.pop(fault, None)
             if not outcome.reached:
                 self._not_reached.append(fault)
             if Verdict.LEAK in dropped:

@@ -83,7 +83,7 @@ cdef class Loop:
     Args:
         listener: whose calls.
         process: the pidfd of the root; its end ends the loop.
-        control: a descriptor whose readability or hang-up ends the loop, or None.
+        control: a descriptor whose hang-up ends the loop, or None; what can be read there waits.
         watched: numbers of the calls that always stop the loop.
     """
 
@@ -274,7 +274,9 @@ cdef class Loop:
         waiting[1].fd = process
         waiting[2].fd = control
         waiting[3].fd = self._timer
-        waiting[0].events = waiting[1].events = waiting[2].events = waiting[3].events = POLLIN
+        waiting[0].events = waiting[1].events = waiting[3].events = POLLIN
+        # A hang-up is reported unasked.
+        waiting[2].events = 0
         while True:
             if self._pending:
                 result = self._decide(listener)
