@@ -29,7 +29,9 @@ FOUND: dict[str, set[tuple[Verdict, str]]] = {
     # asyncio/selector_events.py, BaseSelectorEventLoop._write_to_self (line 138 in 3.11): an error of the
     # wake-up is passed over in silence, so the loop sleeps on.
     "coroutine_in_thread": {(Verdict.HANG, "sendto")},
-    "coroutine_command": {(Verdict.HANG, "sendto")},
+    # The same; and from 3.12 on asyncio/unix_events.py, PidfdChildWatcher.add_child_handler (line 948 in
+    # 3.12.1): the pidfd stays open when it cannot be watched.
+    "coroutine_command": {(Verdict.HANG, "sendto"), (Verdict.LEAK, "epoll_ctl")},
 }
 
 if not hasattr(subprocess.Popen, "_on_error_fd_closer"):
