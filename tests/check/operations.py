@@ -182,6 +182,11 @@ def raises_in_a_fork() -> None:
     os.waitpid(pid, 0)
 
 
+def returns_in_a_fork() -> None:
+    """The same without an error, and nobody waits for the child."""
+    os.fork()
+
+
 def many_points() -> None:
     for _ in range(40):
         os.close(os.eventfd(0))

@@ -206,6 +206,7 @@ def test_text_says_what_was_kept_and_what_was_not_reached(
 
     assert "a cache, not a leak (eventfd2 #1)" in kept
     assert "say nothing (eventfd2 #1)" in unreached
+    assert unreached.startswith("nothing found: ")
 
 
 def test_all_errnos(tmp_path: Path) -> None:

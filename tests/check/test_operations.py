@@ -129,6 +129,7 @@ def test_survives_exec() -> None:
         "garbage",
         "keeps_a_singleton",
         "raises_in_a_fork",
+        "returns_in_a_fork",
     ],
 )
 def test_nothing_to_find(name: str) -> None:

@@ -87,7 +87,6 @@ class End(Enum):
     """How a run came to its end."""
 
     RETURNED = "returned"
-    RAISED = "raised"
     EXITED = "exited"
     KILLED = "killed"
     HUNG = "hung"

@@ -134,7 +134,7 @@ cdef class Listener:
         return self.descriptor.fileno()
 
     def receive(self, timeout=None):
-        """Wait for the next call.
+        """Wait for the next call; one thread at a time, or one may miss ``stop``.
 
         Args:
             timeout: seconds to wait; None for as long as there is a target.

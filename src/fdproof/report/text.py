@@ -128,6 +128,9 @@ def _summary(text: Text, report: Report) -> None:
         text.append(f"{count} finding{'' if count == 1 else 's'}", "bold red")
     elif report.interrupted:
         text.append("nothing found so far")
+    elif report.not_reached:
+        # Not reached is not passed.
+        text.append("nothing found", "bold")
     else:
         text.append("clean", "bold green")
     text.append(
