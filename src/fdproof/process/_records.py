@@ -1,0 +1,68 @@
+"""What the kernel says about a process: frozen records."""
+
+from dataclasses import dataclass
+from enum import Enum, IntFlag
+
+__all__ = ["CoreDump", "CoreDumpFlags", "Ids", "Info", "Namespace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """The four user or group ids of a process."""
+
+    real: int
+    effective: int
+    saved: int
+    filesystem: int
+
+
+class CoreDumpFlags(IntFlag):
+    """What became of a process's memory when it ended (``PIDFD_COREDUMP_*``)."""
+
+    DUMPED = 1
+    SKIPPED = 2
+    USER = 4
+    ROOT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CoreDump:
+    """The core dump of a process; ``signal`` (6.17) and ``code`` (6.19) are None where the kernel says nothing."""
+
+    flags: CoreDumpFlags
+    signal: int | None
+    code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What the kernel says about a process at one moment; None where it says nothing.
+
+    Of a reaped process only ``returncode`` and ``core_dump`` are left, and only they are then known.
+    ``process`` differs from ``pid`` for a pidfd of a thread. All numbers are those of the caller's
+    namespaces; ``parent`` is 0 when it is outside.
+    """
+
+    pid: int | None = None
+    process: int | None = None
+    parent: int | None = None
+    user: Ids | None = None
+    group: Ids | None = None
+    cgroup: int | None = None
+    returncode: int | None = None
+    core_dump: CoreDump | None = None
+
+
+class Namespace(Enum):
+    """The kinds of namespaces; the values are the names in ``/proc/<pid>/ns``."""
+
+    CGROUP = "cgroup"
+    IPC = "ipc"
+    MOUNT = "mnt"
+    NETWORK = "net"
+    PID = "pid"
+    PID_FOR_CHILDREN = "pid_for_children"
+    TIME = "time"
+    TIME_FOR_CHILDREN = "time_for_children"
+    USER = "user"
+    UTS = "uts"
