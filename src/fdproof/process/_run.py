@@ -106,6 +106,7 @@ def run(
         for name in ("stdout", "stderr"):
             if options.get(name) is None:
                 options[name] = PIPE
+    data: bytes | None
     if isinstance(input, str):
         if encoding is None:
             raise TypeError("input: a str needs an encoding")

@@ -1,0 +1,79 @@
+"""What the tests of processes share: programs to run, and a table as the child sees it."""
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fdproof import process
+
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+
+# Ends when its standard input does, so that no test leaves one running.
+CAT = ["cat"]
+SLEEP = ["sleep", "1000"]
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def unshare(flags: int) -> bool:
+    """unshare(2), which ``os`` has only from Python 3.12 on."""
+    return int(_libc.unshare(flags)) == 0
+
+
+def table_in_child(place: Path, **options: object) -> dict[int, str]:
+    """The table of a program that was spawned: what each number refers to, told from inside.
+
+    A shell, because its table is what it was given, and ``ls`` in a child of it has its own.
+    """
+    script = 'ls -l /proc/$$/fd > "$1" 2>&1; :'
+    completed = process.run(["/bin/sh", "-c", script, "sh", str(place)], **options)  # type: ignore[call-overload]
+    assert completed.returncode == 0
+    table = {}
+    for line in place.read_text().splitlines()[1:]:
+        name, _, target = line.rpartition(" -> ")
+        table[int(name.split()[-1])] = target.removesuffix(" (deleted)")
+    return table
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that happens soon; a hang is caught by the time limit of the test."""
+    while not condition():
+        time.sleep(0.001)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def reap_all() -> None:
+    """Reap whatever this process, a subreaper, has inherited."""
+    try:
+        while True:
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        pass
+
+
+def children() -> set[int]:
+    """The children of this process, unreaped ones included."""
+    return {
+        int(child)
+        for task in os.listdir("/proc/self/task")
+        for child in Path(f"/proc/self/task/{task}/children").read_text().split()
+    }
+
+
+def signal_mask_of(pid: int, which: str) -> set[int]:
+    """A signal mask of a process, ``SigBlk``, ``SigIgn`` or ``SigCgt``, as numbers."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as lines:
+        mask = next(int(line.split()[1], 16) for line in lines if line.startswith(f"{which}:"))
+    return {number for number in range(1, signal.NSIG) if mask >> (number - 1) & 1}
