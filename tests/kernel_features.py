@@ -27,6 +27,11 @@ SECCOMP_IOCTL_NOTIF_SET_FLAGS = 0x40082104
 SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP = 1
 SECCOMP_ADDFD_FLAG_SEND = 2
 PR_SET_NO_NEW_PRIVS = 38
+PIDFD_GET_INFO = 0xC040FF0B
+PIDFD_INFO_EXIT = 8
+PIDFD_SIGNAL_PROCESS_GROUP = 4
+PIDFD_GET_NET_NAMESPACE = 0xFF04
+PIDFS_MAGIC = 0x50494446
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -96,6 +101,62 @@ def _pidfd_getfd(number: int) -> bool:
     return True
 
 
+def _on_own_pidfd(probe: Callable[[int], bool]) -> bool:
+    try:
+        pidfd = os.pidfd_open(os.getpid())
+    except OSError:
+        return False
+    try:
+        return probe(pidfd)
+    finally:
+        os.close(pidfd)
+
+
+def _info(pidfd: int, wanted: int = 0) -> int:
+    """The mask of what PIDFD_GET_INFO tells, or 0."""
+    answer = ctypes.create_string_buffer(struct.pack("Q56x", wanted), 64)
+    if _syscall("ioctl", pidfd, PIDFD_GET_INFO, answer) < 0:
+        return 0
+    return int(struct.unpack_from("Q", answer.raw)[0])
+
+
+def _info_after_reaping() -> bool:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    finally:
+        os.waitpid(pid, 0)
+    try:
+        return bool(_info(pidfd, PIDFD_INFO_EXIT) & PIDFD_INFO_EXIT)
+    finally:
+        os.close(pidfd)
+
+
+def _namespace(pidfd: int) -> bool:
+    number = _syscall("ioctl", pidfd, PIDFD_GET_NET_NAMESPACE, 0)
+    if number >= 0:
+        os.close(number)
+    return number >= 0
+
+
+def _signal_scopes(pidfd: int) -> bool:
+    # Signal 0 reaches nobody; a flag that is not known is EINVAL.
+    result = _syscall("pidfd_send_signal", pidfd, 0, 0, PIDFD_SIGNAL_PROCESS_GROUP)
+    return result in (0, -errno.ESRCH)
+
+
+def _pidfs(pidfd: int) -> bool:
+    # struct statfs begins with the type, in a word of the machine.
+    answer = ctypes.create_string_buffer(256)
+    return _syscall("fstatfs", pidfd, answer) == 0 and (
+        struct.unpack_from("l", answer.raw)[0] == PIDFS_MAGIC
+    )
+
+
 def _memfd() -> bool:
     try:
         os.close(os.memfd_create("probe"))
@@ -153,6 +214,10 @@ def _addfd_send() -> bool:
 FEATURES: dict[str, Callable[[], bool]] = {
     "ADDFD_SEND": lambda: _in_child(_addfd_send),
     "F_DUPFD_QUERY": lambda: _with_descriptor(_dupfd_query),
+    "PIDFD_GET_INFO": lambda: _on_own_pidfd(lambda pidfd: _info(pidfd) != 0),
+    "PIDFD_GET_NAMESPACE": lambda: _on_own_pidfd(_namespace),
+    "PIDFD_INFO_EXIT": _info_after_reaping,
+    "PIDFD_SIGNAL_PROCESS_GROUP": lambda: _on_own_pidfd(_signal_scopes),
     "PIDFD_THREAD": lambda: _pidfd_open(os.O_EXCL),
     "SYNC_WAKE_UP": lambda: _in_child(_sync_wake_up),
     "WAIT_KILLABLE_RECV": _wait_killable_recv,
@@ -162,6 +227,7 @@ FEATURES: dict[str, Callable[[], bool]] = {
     "openat2": _openat2,
     "pidfd_getfd": lambda: _with_descriptor(_pidfd_getfd),
     "pidfd_open": _pidfd_open,
+    "pidfs": lambda: _on_own_pidfd(_pidfs),
     "seccomp notifier": _user_notification,
 }
 

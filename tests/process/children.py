@@ -3,14 +3,20 @@
 import ctypes
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from fdproof import process
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
+
+PR_GET_DUMPABLE = 3
+PR_SET_DUMPABLE = 4
+PR_SET_CHILD_SUBREAPER = 36
 
 # Ends when its standard input does, so that no test leaves one running.
 CAT = ["cat"]
@@ -24,18 +30,36 @@ def unshare(flags: int) -> bool:
     return int(_libc.unshare(flags)) == 0
 
 
-def table_in_child(place: Path, **options: object) -> dict[int, str]:
+_TELL_TABLE = """
+import os, sys
+lines = []
+for name in os.listdir("/proc/self/fd"):
+    try:
+        lines.append(name + " " + os.readlink("/proc/self/fd/" + name).removesuffix(" (deleted)"))
+    except FileNotFoundError:
+        pass  # the listing's own descriptor
+with open(sys.argv[1], "w") as file:
+    file.write("\\n".join(lines))
+"""
+
+
+def prctl(option: int, argument: int = 0) -> int:
+    """prctl(2), for this process."""
+    return int(_libc.prctl(option, argument, 0, 0, 0))
+
+
+def table_in_child(place: Path, **options: Any) -> dict[int, str]:
     """The table of a program that was spawned: what each number refers to, told from inside.
 
-    A shell, because its table is what it was given, and ``ls`` in a child of it has its own.
+    Written to a file, because any of the standard streams may be under test.
     """
-    script = 'ls -l /proc/$$/fd > "$1" 2>&1; :'
-    completed = process.run(["/bin/sh", "-c", script, "sh", str(place)], **options)  # type: ignore[call-overload]
-    assert completed.returncode == 0
+    argv = [sys.executable, "-I", "-S", "-c", _TELL_TABLE, str(place)]
+    with process.spawn(argv, **options) as child:
+        assert child.wait() == 0
     table = {}
-    for line in place.read_text().splitlines()[1:]:
-        name, _, target = line.rpartition(" -> ")
-        table[int(name.split()[-1])] = target.removesuffix(" (deleted)")
+    for line in place.read_text().splitlines():
+        number, _, target = line.partition(" ")
+        table[int(number)] = target
     return table
 
 
