@@ -27,8 +27,10 @@ SECCOMP_IOCTL_NOTIF_SET_FLAGS = 0x40082104
 SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP = 1
 SECCOMP_ADDFD_FLAG_SEND = 2
 PR_SET_NO_NEW_PRIVS = 38
+CLONE_NEWUSER = 0x10000000
 PIDFD_GET_INFO = 0xC040FF0B
 PIDFD_INFO_EXIT = 8
+PIDFD_INFO_COREDUMP = 16
 PIDFD_SIGNAL_PROCESS_GROUP = 4
 PIDFD_GET_NET_NAMESPACE = 0xFF04
 PIDFS_MAGIC = 0x50494446
@@ -136,6 +138,10 @@ def _info_after_reaping() -> bool:
         os.close(pidfd)
 
 
+def _info_of_core_dump(pidfd: int) -> bool:
+    return bool(_info(pidfd, PIDFD_INFO_COREDUMP) & PIDFD_INFO_COREDUMP)
+
+
 def _namespace(pidfd: int) -> bool:
     number = _syscall("ioctl", pidfd, PIDFD_GET_NET_NAMESPACE, 0)
     if number >= 0:
@@ -205,6 +211,10 @@ def _sync_wake_up() -> bool:
     return _syscall("ioctl", _listener(), *arguments) == 0
 
 
+def _user_namespace() -> bool:
+    return _syscall("unshare", CLONE_NEWUSER) == 0
+
+
 def _addfd_send() -> bool:
     # A kernel that knows the flag goes on to the file that should be added, and there is none.
     addfd = struct.pack("QIIII", 0, SECCOMP_ADDFD_FLAG_SEND, 0xFFFFFFFF, 0, 0)
@@ -216,6 +226,7 @@ FEATURES: dict[str, Callable[[], bool]] = {
     "F_DUPFD_QUERY": lambda: _with_descriptor(_dupfd_query),
     "PIDFD_GET_INFO": lambda: _on_own_pidfd(lambda pidfd: _info(pidfd) != 0),
     "PIDFD_GET_NAMESPACE": lambda: _on_own_pidfd(_namespace),
+    "PIDFD_INFO_COREDUMP": lambda: _on_own_pidfd(_info_of_core_dump),
     "PIDFD_INFO_EXIT": _info_after_reaping,
     "PIDFD_SIGNAL_PROCESS_GROUP": lambda: _on_own_pidfd(_signal_scopes),
     "PIDFD_THREAD": lambda: _pidfd_open(os.O_EXCL),
@@ -229,6 +240,7 @@ FEATURES: dict[str, Callable[[], bool]] = {
     "pidfd_open": _pidfd_open,
     "pidfs": lambda: _on_own_pidfd(_pidfs),
     "seccomp notifier": _user_notification,
+    "user namespaces": lambda: _in_child(_user_namespace),
 }
 
 _answers: dict[str, bool] = {}

@@ -128,8 +128,8 @@ def test_runs_in_threads_keep_their_pipes_apart() -> None:
     results: list[bytes | None] = []
 
     def work(number: int) -> None:
-        for _ in range(20):
-            results.append(process.run(CAT, input=b"%d" % number, capture=True).stdout)
+        text = b"%d" % number
+        results.extend(process.run(CAT, input=text, capture=True).stdout for _ in range(20))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:

@@ -17,7 +17,10 @@ class Ids:
 
 
 class CoreDumpFlags(IntFlag):
-    """What became of a process's memory when it ended (``PIDFD_COREDUMP_*``)."""
+    """What became of a process's memory when it ended (``PIDFD_COREDUMP_*``).
+
+    Of a running process they say what would: USER, it is dumpable; ROOT, only for root; SKIPPED, not.
+    """
 
     DUMPED = 1
     SKIPPED = 2
@@ -27,7 +30,10 @@ class CoreDumpFlags(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class CoreDump:
-    """The core dump of a process; ``signal`` (6.17) and ``code`` (6.19) are None where the kernel says nothing."""
+    """The core dump of a process; ``signal`` and ``code`` are None where the kernel says nothing.
+
+    After the end the kernel tells only of dumps that went to a pipe or a socket (core_pattern(5)).
+    """
 
     flags: CoreDumpFlags
     signal: int | None

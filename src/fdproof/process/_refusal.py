@@ -30,9 +30,10 @@ def explain(pid: int) -> str:
     ours, theirs = _status("self"), _status(pid)
     if not theirs:
         return "it has ended, or is hidden from this process (/proc is mounted with hidepid)"
-    mine, foreign = _namespace("self"), _namespace(pid)
-    elsewhere = mine is not None and foreign is not None and mine != foreign
     privileged = bool(int(ours.get("CapEff", "0"), 16) & _CAP_SYS_PTRACE)
+    foreign = _namespace(pid)
+    # One that even CAP_SYS_PTRACE may not see is not one in which this process has it.
+    elsewhere = privileged if foreign is None else foreign != _namespace("self")
     for kind, key in (("user", "Uid"), ("group", "Gid")):
         real = ours.get(key, "0").split()[0]
         ids = theirs.get(key, "").split()[:3]
@@ -45,6 +46,8 @@ def explain(pid: int) -> str:
                     else f"run as the same {kind} (real, effective and saved), or with CAP_SYS_PTRACE"
                 )
             )
+    if elsewhere and privileged:
+        return "it is in another user namespace, where this process has no CAP_SYS_PTRACE"
     if not privileged and _is_not_dumpable(pid, theirs):
         return (
             "it is not dumpable (prctl PR_SET_DUMPABLE, a set-user-ID program, or a file that it may "
@@ -79,9 +82,9 @@ def _namespace(pid: int | str) -> str | None:
 
 
 def _is_not_dumpable(pid: int, status: Mapping[str, str]) -> bool:
-    """Tell by the owner of its directory, which is root's when the process is not dumpable."""
+    """Tell by the owner of its files in /proc, which is root when the process is not dumpable."""
     try:
-        owner = os.stat(f"/proc/{pid}").st_uid
+        owner = os.stat(f"/proc/{pid}/status").st_uid
     except OSError:
         return False
     return str(owner) != status.get("Uid", "0 0").split()[1]
