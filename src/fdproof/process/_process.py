@@ -389,7 +389,7 @@ class Process:
 
 def _pid_of(pidfd: Descriptor) -> int:
     """Return the number of the process behind a pidfd, from the one place where every kernel has it."""
-    with open(f"/proc/self/fdinfo/{pidfd.fileno()}", encoding="ascii") as lines:
+    with open(f"/proc/self/fdinfo/{pidfd.fileno()}", encoding="utf-8") as lines:
         pid = next((int(line[4:]) for line in lines if line.startswith("Pid:")), None)
     if pid is None:
         raise ValueError(f"pidfd: descriptor {pidfd.fileno()} is not a pidfd")

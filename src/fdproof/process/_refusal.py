@@ -92,7 +92,7 @@ def _is_not_dumpable(pid: int, status: Mapping[str, str]) -> bool:
 
 def _scope() -> int:
     try:
-        with open(_SCOPE, encoding="ascii") as file:
+        with open(_SCOPE, encoding="utf-8") as file:
             return int(file.read())
     except (OSError, ValueError):
         return 0

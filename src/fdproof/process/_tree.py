@@ -83,7 +83,7 @@ def _numbers_of_children(pid: int) -> list[int]:
     try:
         numbers: list[int] = []
         for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+            with open(f"/proc/{pid}/task/{task}/children", encoding="utf-8") as file:
                 numbers.extend(map(int, file.read().split()))
         return numbers
     except OSError:
