@@ -78,16 +78,9 @@ def test_leaving_the_block_closes_the_pipes_and_waits() -> None:
 
 
 def test_an_error_in_the_block_kills() -> None:
-    def block() -> None:
-        nonlocal child
-        with process.spawn(SLEEP) as child:
-            raise LookupError
+    with pytest.raises(LookupError), process.spawn(SLEEP) as child:
+        raise LookupError
 
-    child: Process | None = None
-    with pytest.raises(LookupError):
-        block()
-
-    assert child is not None
     assert child.returncode == -signal.SIGKILL
 
 
@@ -124,6 +117,25 @@ def test_a_dropped_child_that_has_ended_is_reaped_quietly() -> None:
         gc.collect()
 
     assert children() == set()
+
+
+def test_end_kills_and_reaps() -> None:
+    with process.spawn(SLEEP) as child:
+        child.end()
+        assert child.returncode == -signal.SIGKILL
+        assert children() == set()
+        child.end()
+
+
+@pytest.mark.requires_kernel("seccomp notifier")
+def test_a_sandbox_without_signals_by_pidfd_keeps_no_child() -> None:
+    def check() -> None:
+        refuse({"pidfd_send_signal": (errno.ESRCH, None)})
+        with pytest.raises(ProcessLookupError), process.spawn(SLEEP) as child:
+            child.kill()
+        assert child.returncode == -signal.SIGKILL
+
+    in_child(check)
 
 
 def test_a_detached_child_runs_on() -> None:

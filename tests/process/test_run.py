@@ -20,14 +20,14 @@ MUCH = bytes(range(256)) * 4096
 def test_run_captures_bytes_or_text() -> None:
     script = ["/bin/sh", "-c", "cat; echo err >&2"]
 
-    assert process.run(script, input=b"in\xff", capture=True) == Completed(
-        tuple(script), 0, b"in\xff", b"err\n"
-    )
+    expected = Completed(tuple(script), 0, b"in\xff", b"err\n")
+    assert process.run(script, input=b"in\xff", capture=True) == expected
     text = process.run(script, input="ä", capture=True, encoding="utf-8")
     assert (text.stdout, text.stderr) == ("ä", "err\n")
     both = process.run(script, input="ä", stdout=PIPE, stderr=STDOUT, encoding="utf-8")
     assert (both.stdout, both.stderr) == ("äerr\n", None)
-    assert process.run(["true"], stdout=DEVNULL) == Completed(("true",), 0, None, None)
+    silent: Completed[bytes] = Completed(("true",), 0, None, None)
+    assert process.run(["true"], stdout=DEVNULL) == silent
 
 
 def test_input_and_output_larger_than_any_pipe() -> None:

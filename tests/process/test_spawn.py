@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import signal
 import stat
 import sys
@@ -215,6 +216,22 @@ def test_a_failed_step_takes_the_child_back(
 
     assert caught.value.filename == name
     assert children() == set()
+
+
+def test_a_full_table_is_told_before_there_is_a_child() -> None:
+    def check() -> None:
+        with fdproof.open("/") as lowest:
+            free = lowest.fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, free))
+        for start in (process.spawn, process.prepare):
+            with pytest.raises(OSError, match="Too many open files") as caught:
+                start(["true"])
+            assert caught.value.errno == errno.EMFILE
+            # Looking into /proc would take a descriptor.
+            with pytest.raises(ChildProcessError):
+                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+
+    in_child(check)
 
 
 def test_a_missing_interpreter_is_told_from_a_missing_file(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ cdef class Child:
         if self._known:
             return False
         result = fdp_pidfd_send_signal(self.pidfd._held(), number, flags)
-        if result == -ESRCH:
+        if result == -ESRCH and (flags or self._parent == 0 or self._look() != 0):
             return False
         if result == -EINVAL and flags:
             raise UnsupportedError("a signal to a thread or a process group by pidfd", "6.9", EINVAL)
@@ -168,7 +168,8 @@ cdef class Child:
             return 0
         result = fdp_reap(number, WNOHANG, &code)
         if result == 0:
-            if fdp_pidfd_send_signal(number, SIGKILL, 0) == -EPERM:
+            # A sandbox may refuse the one; the other is as safe, because the child is unreaped.
+            if fdp_pidfd_send_signal(number, SIGKILL, 0) < 0 and fdp_kill_child(self.pid) < 0:
                 # It changed to a user whom this process may not signal: waiting could take for ever.
                 return 0
             with nogil:
@@ -182,6 +183,10 @@ cdef class Child:
             self._known = True
         self._parent = 0
         return 0
+
+    def end(self):
+        """Kill and reap an owned child, and keep the pidfd."""
+        self._end(self.pidfd._held())
 
     def close(self):
         """Kill and reap an owned child, close the pidfd; twice is quiet."""

@@ -54,6 +54,12 @@ static inline int fdp_reap(int pidfd, int options, int *returncode)
     return 1;
 }
 
+/* Only for an unreaped child, whose number nobody else can have. */
+static inline int fdp_kill_child(pid_t pid)
+{
+    FDP_RESULT(syscall(SYS_kill, pid, SIGKILL));
+}
+
 /* A failed child may have no pidfd, on a kernel that ignores CLONE_PIDFD; unreaped, its pid is its own. */
 static inline void fdp_reap_pid(pid_t pid)
 {

@@ -53,6 +53,7 @@ cdef extern from "_pidfd.h" nogil:
 
     int fdp_pidfd_send_signal(int pidfd, int number, unsigned int flags)
     int fdp_reap(int pidfd, int options, int *returncode)
+    int fdp_kill_child(pid_t pid)
     void fdp_reap_pid(pid_t pid)
     int fdp_poll(int number, short events, long long timeout_ns)
     long long fdp_clock_ns()

@@ -195,6 +195,10 @@ class Process:
         """Send SIGKILL; as ``send_signal``."""
         self.send_signal(signal.SIGKILL)
 
+    def end(self) -> None:
+        """Kill and reap a child in one step that no signal handler interrupts; others are left alone."""
+        self._child.end()
+
     def kill_tree(self) -> int:
         """Kill the process and all its descendants.
 

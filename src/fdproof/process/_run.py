@@ -118,12 +118,10 @@ def run(
         try:
             out, err = process.communicate(data, timeout)
         except TimeoutError:
-            process.kill()
-            process.wait()
+            process.end()
             out, err = process.collected()
             expired = True
-    status = process.returncode
-    assert status is not None
+    status = process.wait()
     completed: Completed[str] | Completed[bytes]
     if encoding is None:
         completed = Completed(process.args, status, out, err)
