@@ -1,5 +1,6 @@
 """kill_tree ends a process with all that it has started, while it goes on starting."""
 
+import errno
 import os
 import signal
 import time
@@ -10,7 +11,8 @@ import pytest
 
 from fdproof import process
 from fdproof.process import PIPE, Process, _tree
-from tests.core.child import in_child
+from fdproof.process._child import Child
+from tests.core.child import in_child, refuse
 from tests.process.children import (
     PR_SET_CHILD_SUBREAPER,
     children,
@@ -84,6 +86,35 @@ def test_a_process_that_has_ended_is_left_alone() -> None:
     with process.spawn(["true"]) as child:
         child.wait()
         assert child.kill_tree() == 0
+
+
+def test_the_children_of_a_newcomer_with_its_number_are_left_alone() -> None:
+    """A reaped process has no children, whoever has its number now."""
+    with process.spawn(["true"]) as gone:
+        gone.wait()
+        with process.spawn(["/bin/sh", "-c", "sleep 1000; :"]) as newcomer:
+            until(lambda: len(_tree._numbers_of_children(newcomer.pid)) == 1)
+            late = Child(newcomer.pid, gone.detach())
+
+            assert list(_tree._new(late, {})) == []
+
+            late.close()
+            assert newcomer.kill_tree() == 2
+
+
+def test_a_tree_is_killed_also_when_the_search_fails() -> None:
+    def check() -> None:
+        with process.spawn(["/bin/sh", "-c", "sleep 1000; :"]) as child:
+            until(lambda: len(_tree._numbers_of_children(child.pid)) == 1)
+            grandchild = _tree._numbers_of_children(child.pid)[0]
+            # Stopped, and then there is no descriptor for its child.
+            refuse({"pidfd_open": (errno.EMFILE, None)})
+            with pytest.raises(OSError, match="Too many open files"):
+                child.kill_tree()
+            assert child.wait() == -signal.SIGKILL
+            os.kill(grandchild, signal.SIGKILL)
+
+    as_subreaper(check)
 
 
 def test_others_can_be_killed_too() -> None:

@@ -23,25 +23,39 @@ def kill_tree(root: Child) -> int:
     """Kill a process and all its descendants; see ``Process.kill_tree``."""
     with contextlib.ExitStack() as owners:
         found: dict[int, Child] = {root.pid: root}
-        _stop(root)
-        for _ in range(_ROUNDS):
-            new = [
-                child
-                for parent in list(found.values())
-                for child in _children(parent)
-                if child.pid not in found
-            ]
-            for child in new:
-                owners.callback(child.close)
-                found[child.pid] = child
-                _stop(child)
-            if not new and all(_is_still(child) for child in found.values()):
-                break
-            if not new:
-                # KERNEL: a signal takes effect when the process comes back from the kernel.
-                time.sleep(_PAUSE)
-        # The root last: whoever waits for it then finds nothing left of the rest.
-        return sum(child.signal(signal.SIGKILL, 0) for child in reversed(found.values()))
+        try:
+            _stop(root)
+            for _ in range(_ROUNDS):
+                # INVARIANT: looked at before the search: what was still then has made no child since.
+                at_rest = all(_is_still(child) for child in found.values())
+                new = [child for parent in list(found.values()) for child in _new(parent, found)]
+                for child in new:
+                    owners.callback(child.close)
+                    found[child.pid] = child
+                    _stop(child)
+                if not new:
+                    if at_rest:
+                        break
+                    # KERNEL: a signal takes effect when the process comes back from the kernel.
+                    time.sleep(_PAUSE)
+        finally:
+            # Also when the search fails: nothing is left standing still.
+            killed = _kill(found)
+    return killed
+
+
+def _kill(found: dict[int, Child]) -> int:
+    killed = 0
+    errors = []
+    # The root last: whoever waits for it then finds nothing left of the rest.
+    for child in reversed(found.values()):
+        try:
+            killed += child.signal(signal.SIGKILL, 0)
+        except OSError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return killed
 
 
 def _stop(process: Child) -> None:
@@ -50,16 +64,27 @@ def _stop(process: Child) -> None:
         process.signal(signal.SIGSTOP, 0)
 
 
-def _children(parent: Child) -> Iterator[Child]:
-    """Open the children of a process; each is verified through its pidfd to be one."""
+def _new(parent: Child, found: dict[int, Child]) -> Iterator[Child]:
+    """Open the unknown children of a process; each is verified through its pidfd to be one."""
     for pid in _numbers_of_children(parent.pid):
+        if pid in found and _exists(found[pid]):
+            continue
         try:
             owner = open_pidfd(pid)
         except ProcessLookupError:
             continue
         with owner:
-            if _parent_of(owner, pid) == parent.pid:
+            # The parent is looked at last: if it is unreaped now, its number meant it all along.
+            if _parent_of(owner, pid) == parent.pid and _exists(parent):
                 yield Child(pid, owner)
+
+
+def _exists(process: Child) -> bool:
+    """Whether it is unreaped, so that its number means it."""
+    try:
+        return process.signal(0, 0)
+    except PermissionError:
+        return True
 
 
 def _parent_of(owner: Descriptor, pid: int) -> int | None:
