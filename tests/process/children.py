@@ -64,9 +64,12 @@ def table_in_child(place: Path, **options: Any) -> dict[int, str]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that happens soon; a hang is caught by the time limit of the test."""
-    while not condition():
+    """Wait for something that happens soon; giving up is for what hangs, in children too."""
+    for _ in range(30_000):
+        if condition():
+            return
         time.sleep(0.001)
+    raise AssertionError("it never happened")
 
 
 def is_running(pid: int) -> bool:

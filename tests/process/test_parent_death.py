@@ -9,7 +9,15 @@ import pytest
 
 from fdproof import process
 from tests.core.child import in_child
-from tests.process.children import PR_SET_CHILD_SUBREAPER, SLEEP, is_running, prctl, until
+from tests.process.children import (
+    PR_SET_CHILD_SUBREAPER,
+    SLEEP,
+    children,
+    is_running,
+    prctl,
+    reap_all,
+    until,
+)
 
 pytestmark = pytest.mark.requires_kernel("pidfd_open", "close_range")
 
@@ -112,13 +120,14 @@ def test_a_prepared_child_dies_while_others_hold_its_channel(tmp_path: Path) -> 
             return kept[-1].pid
 
         child = after_the_death_of_its_parent(start)
-        until(lambda: not is_running(child))
-        assert os.waitpid(child, 0)[1] == signal.SIGKILL
-        # What is left is the forked process.
-        for task in os.listdir("/proc/self/task"):
-            for pid in Path(f"/proc/self/task/{task}/children").read_text().split():
-                os.kill(int(pid), signal.SIGKILL)
-                os.waitpid(int(pid), 0)
+        try:
+            until(lambda: not is_running(child))
+            assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        finally:
+            # The forked process is left.
+            for pid in children():
+                os.kill(pid, signal.SIGKILL)
+            reap_all()
 
     in_child(check)
     assert not mark.exists()

@@ -1,4 +1,4 @@
-"""Look into a process through its pidfd: what the kernel says of it, its namespaces, its descriptors."""
+"""Look into a process by its pidfd: what the kernel says of it, its namespaces, its descriptors."""
 
 from fdproof._descriptor cimport Descriptor, bounded
 from fdproof._syscalls cimport failed, fdp_pidfd_getfd
@@ -24,22 +24,23 @@ def info(Descriptor pidfd not None):
     """
     cdef fdp_pidfd_info raw
     cdef int number = pidfd._held()
-    cdef int returncode = 0
     cdef int result = fdp_get_info(
-        number, &raw, FDP_INFO_PID | FDP_INFO_CREDENTIALS | FDP_INFO_CGROUP | FDP_INFO_EXIT | FDP_INFO_CORE_DUMP
-        | FDP_INFO_CORE_SIGNAL | FDP_INFO_CORE_CODE,
+        number, &raw,
+        FDP_INFO_PID | FDP_INFO_CREDENTIALS | FDP_INFO_CGROUP | FDP_INFO_EXIT
+        | FDP_INFO_CORE_DUMP | FDP_INFO_CORE_SIGNAL | FDP_INFO_CORE_CODE,
     )
     if result == -ENOTTY or result == -EINVAL:
         raise UnsupportedError("PIDFD_GET_INFO", "6.13", -result)
     if result < 0:
         failed(-result)
     has_pid = raw.mask & FDP_INFO_PID and raw.pid
+    has_ids = raw.mask & FDP_INFO_CREDENTIALS
     return Info(
         pid=raw.pid if has_pid else None,
         process=raw.tgid if has_pid else None,
         parent=raw.ppid if has_pid else None,
-        user=Ids(raw.ruid, raw.euid, raw.suid, raw.fsuid) if raw.mask & FDP_INFO_CREDENTIALS else None,
-        group=Ids(raw.rgid, raw.egid, raw.sgid, raw.fsgid) if raw.mask & FDP_INFO_CREDENTIALS else None,
+        user=Ids(raw.ruid, raw.euid, raw.suid, raw.fsuid) if has_ids else None,
+        group=Ids(raw.rgid, raw.egid, raw.sgid, raw.fsgid) if has_ids else None,
         cgroup=raw.cgroup if has_pid and raw.mask & FDP_INFO_CGROUP else None,
         returncode=_returncode(raw.exit_code) if raw.mask & FDP_INFO_EXIT else None,
         core_dump=CoreDump(

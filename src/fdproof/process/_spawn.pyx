@@ -3,7 +3,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdlib cimport calloc, free
-from posix.types cimport gid_t, pid_t
+from posix.types cimport gid_t
 from posix.unistd cimport getpid
 
 from fdproof.process._child cimport Child
@@ -106,8 +106,8 @@ cdef char **_strings(list texts) except NULL:
 
 
 cdef char **_environment() except NULL:
-    # The pointers are copied under the GIL, where Python code changes them; libc never frees what they
-    # point to, except what putenv(3) was given.
+    # The pointers are copied under the GIL, where Python code changes them; libc never frees what
+    # they point to, except what putenv(3) was given.
     cdef Py_ssize_t count = 0
     cdef char **array
     while environ != NULL and environ[count] != NULL:
@@ -164,12 +164,15 @@ cdef class Start:
             for index, number in enumerate(order.extra_groups):
                 self._c.extra_groups[index] = number
         self._c.channel = order.channel
-        # KERNEL: a change of ids marks the memory as not dumpable, and this process's must not be. Nor may
-        # a user with fewer rights, who can act on the child, reach this process's memory through it.
-        self._c.own_memory = order.user >= 0 or order.group >= 0 or order.extra_groups is not None
+        # KERNEL: a change of ids marks the memory as not dumpable, and this process's must not be. Nor
+        # may a user with fewer rights, who can act on the child, reach this process's memory.
+        changes_ids = order.user >= 0 or order.group >= 0 or order.extra_groups is not None
+        self._c.own_memory = changes_ids
         self._c.report = &self._own_report
         if self._c.own_memory or self._c.channel >= 0:
-            page = mmap(NULL, sizeof(fdp_report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)
+            page = mmap(
+                NULL, sizeof(fdp_report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0
+            )
             if page == MAP_FAILED:
                 raise MemoryError("mmap")
             self._c.report = self._shared_report = <fdp_report *>page
