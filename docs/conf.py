@@ -44,6 +44,8 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"(rich|collections|contextlib|concurrent|datetime|enum|io|os|pathlib|signal|socket|types|typing)(\..*)?",
     ),
+    # Its values show in signatures without the module it comes from.
+    (r"py:class", r"fdproof\.process\.Literal"),
     # Type variables and private names show in signatures and have no page.
     (r"py:.*", r"([A-Z]|.*\._\w+(\..*)?)"),
 ]
