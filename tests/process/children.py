@@ -92,11 +92,15 @@ def reap_all() -> None:
 
 def children() -> set[int]:
     """The children of this process, unreaped ones included."""
-    return {
-        int(child)
-        for task in os.listdir("/proc/self/task")
-        for child in Path(f"/proc/self/task/{task}/children").read_text().split()
-    }
+    while True:
+        try:
+            return {
+                int(child)
+                for task in os.listdir("/proc/self/task")
+                for child in Path(f"/proc/self/task/{task}/children").read_text().split()
+            }
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # a thread ended meanwhile; its children are another's now
 
 
 def signal_mask_of(pid: int, which: str) -> set[int]:

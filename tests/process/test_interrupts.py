@@ -92,9 +92,12 @@ def interruptible() -> Iterator[None]:
     # What exists already cannot hold what is new: collecting stays cheap.
     gc.collect()
     gc.freeze()
+    # Hypothesis is called back by each collection, and an interrupt in a callback is swallowed.
+    gc.disable()
     try:
         yield
     finally:
+        gc.enable()
         gc.unfreeze()
         signal.signal(signal.SIGINT, handler)
 

@@ -258,6 +258,14 @@ def test_a_status_that_somebody_else_took_is_lost_on_older_kernels() -> None:
         with pytest.raises(ChildProcessError, match="reaped by somebody else"):
             child.wait()
         child.close()
+        pid, end = stranger()
+        with Process.open(pid) as other:
+            for wait in (Process.wait, Process.poll):
+                with pytest.raises(fdproof.UnsupportedError, match=r"6\.15"):
+                    wait(other)
+            until(lambda: other.ended)
+        os.close(end)
+        os.wait()
 
     in_child(check)
 

@@ -11,12 +11,14 @@ from fdproof._descriptor cimport Descriptor
 from fdproof._syscalls cimport failed
 from fdproof.process._pidfd cimport *
 
-from fdproof._errors import ClosedError, UnsupportedError
+from fdproof._errors import UnsupportedError
 
 __all__ = ["Child"]
 
 cdef extern from "Python.h":
-    int PyErr_ResourceWarning(object source, Py_ssize_t stack_level, const char *format, ...) except -1
+    int PyErr_ResourceWarning(
+        object source, Py_ssize_t stack_level, const char *format, ...
+    ) except -1
 
 
 @cython.final
@@ -78,8 +80,9 @@ cdef class Child:
             # Not a child of this process, or somebody else here reaped it.
             result = fdp_exit_known(number, &code)
             if result < 0:
-                # KERNEL: PIDFD_GET_INFO is missing before 6.13, and ESRCH before 6.15 once it was reaped.
-                return -1 if result == -ESRCH or fdp_poll(number, POLLIN, 0) > 0 else 0
+                # KERNEL: PIDFD_GET_INFO is missing before 6.13, and before 6.15 says ESRCH once the
+                # process was reaped: nobody here will ever know.
+                return -1
             if result == 0 and self._parent != 0 and fdp_poll(number, POLLIN, 0) & POLLHUP:
                 return -1
         elif result < 0:
@@ -92,10 +95,13 @@ cdef class Child:
     cdef int _status_is_lost(self) except -1:
         if self._parent != 0:
             raise ChildProcessError(
-                ECHILD, f"process {self.pid} was reaped by somebody else in this program, and its exit status "
-                "is lost with it: before Linux 6.15 the kernel does not keep it"
+                ECHILD,
+                f"process {self.pid} was reaped by somebody else in this program, and its exit status "
+                "is lost with it: before Linux 6.15 the kernel does not keep it",
             )
-        raise UnsupportedError("the exit status of a process that is not a child of this one (PIDFD_INFO_EXIT)", "6.15")
+        raise UnsupportedError(
+            "the exit status of a process that is not a child of this one (PIDFD_INFO_EXIT)", "6.15"
+        )
 
     def poll(self):
         """Return the exit status if it is known by now, else None."""
@@ -132,7 +138,8 @@ cdef class Child:
             elif result < 0:
                 failed(-result)
             elif result & POLLIN and not result & POLLHUP:
-                # It has ended. Somebody else's child keeps its status until it is reaped, and that hangs up.
+                # It has ended. Somebody else's child keeps its status until it is reaped, which
+                # hangs up.
                 if self._look() == 0:
                     events = 0
 
@@ -145,7 +152,9 @@ cdef class Child:
         if result == -ESRCH and (flags or self._parent == 0 or self._look() != 0):
             return False
         if result == -EINVAL and flags:
-            raise UnsupportedError("a signal to a thread or a process group by pidfd", "6.9", EINVAL)
+            raise UnsupportedError(
+                "a signal to a thread or a process group by pidfd", "6.9", EINVAL
+            )
         if result == -ENOSYS:
             raise UnsupportedError("pidfd_send_signal", "5.1")
         if result < 0:
@@ -162,7 +171,7 @@ cdef class Child:
         return owner
 
     cdef int _end(self, int number) except -1:
-        # OWNERSHIP: kills and reaps without a place where a signal handler could come in between.
+        # OWNERSHIP: kills and reaps without a place where a signal handler could come between.
         cdef int result, code = 0
         if self._known or self._parent == 0 or self._parent != getpid():
             return 0
@@ -170,7 +179,7 @@ cdef class Child:
         if result == 0:
             # A sandbox may refuse the one; the other is as safe, because the child is unreaped.
             if fdp_pidfd_send_signal(number, SIGKILL, 0) < 0 and fdp_kill_child(self.pid) < 0:
-                # It changed to a user whom this process may not signal: waiting could take for ever.
+                # It changed to a user whom this process may not signal: waiting could last for ever.
                 return 0
             with nogil:
                 result = fdp_reap(number, 0, &code)
@@ -199,10 +208,12 @@ cdef class Child:
         if number < 0:
             return
         try:
-            # A process that was waited for needs nothing but its number closed, as a file that was read does.
+            # One that was waited for needs nothing but its number closed.
             if self._parent != 0 and self._parent == getpid() and self._look() == 0:
                 PyErr_ResourceWarning(
-                    self, 1, b"process %d was still running when its owner was dropped: it is killed", self.pid
+                    self, 1,
+                    b"process %d was still running when its owner was dropped: it is killed",
+                    self.pid,
                 )
         finally:
             if self._parent != 0:

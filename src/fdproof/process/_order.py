@@ -4,7 +4,6 @@ import errno
 import os
 import resource
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from fdproof._descriptor import Descriptor
@@ -20,7 +19,11 @@ __all__ = ["Options", "Order", "Path", "order_from"]
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _STREAMS = ("stdin", "stdout", "stderr")
+_PATHS = (str, bytes, os.PathLike)
+# The option to name when a step fails.
 _BLAMED = {
+    "cgroup": "cgroup",
+    "chdir": "cwd",
     "setpgid": "process_group",
     "setgroups": "extra_groups",
     "setresgid": "group",
@@ -49,30 +52,33 @@ class Options(TypedDict, total=False):
     parent_death_signal: int | None
 
 
-@dataclass(slots=True)
 class Order:
     """One child to be made, in numbers and bytes; -1 and None leave things as they are.
 
-    ``blamed`` has for each step the file or name to show when it fails.
+    What is not asked for stays with the class: a spawn runs with cold caches, and what it does not
+    touch costs nothing.
     """
 
-    paths: list[bytes]
-    arguments: list[bytes]
-    environment: list[bytes] | None
-    directory: bytes | None
-    moves: tuple[Move, ...]
-    kept: tuple[int, ...]
-    highest: int
-    channel: int
-    cgroup_number: int
-    new_session: bool
-    process_group: int
-    umask: int
-    parent_death_signal: int
-    user: int
-    group: int
-    extra_groups: list[int] | None
-    blamed: dict[str, str]
+    environment: list[bytes] | None = None
+    directory: bytes | None = None
+    moves: tuple[Move, ...] = ()
+    kept: tuple[int, ...] = (0, 1, 2)
+    highest = 2
+    channel = -1
+    cgroup_number = -1
+    new_session = False
+    process_group = -1
+    umask = -1
+    parent_death_signal = 0
+    user = -1
+    group = -1
+    extra_groups: list[int] | None = None
+
+    def __init__(self, program: Path, arguments: list[bytes], options: Options) -> None:
+        self.program = program
+        self.arguments = arguments
+        self.paths: list[bytes] = []
+        self._options = options
 
     def failure(self, number: int, step: str, which: int) -> OSError:
         """Return the exception for a step that failed: its class from the errno, with step and name."""
@@ -84,16 +90,30 @@ class Order:
             if number == errno.EBADF and place >= resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
                 reason = "the number is beyond the limit of open files (RLIMIT_NOFILE)"
             return OSError(number, f"files: placing descriptor {source} at {place}: {reason}")
+        blamed = self._blamed(step)
         if step == "exec" and number == errno.ENOENT and self._exists():
             reason += " (the file exists, but not its interpreter or loader)"
-        if step in self.blamed:
-            return OSError(number, f"{step}: {reason}", self.blamed[step])
-        return OSError(number, f"{step}: {reason}")
+        if blamed is None:
+            return OSError(number, f"{step}: {reason}")
+        return OSError(number, f"{step}: {reason}", blamed)
 
     def _exists(self) -> bool:
-        program = self.blamed["exec"]
+        program = os.fsdecode(self.program)
         return "/" in program and os.path.exists(
             os.path.join(os.fsdecode(self.directory or b""), program)
+        )
+
+    def _blamed(self, step: str) -> str | None:
+        """Return the file or name to show when a step fails."""
+        if step == "exec":
+            return os.fsdecode(self.program)
+        value: Any = self._options.get(_BLAMED.get(step, ""))
+        return (
+            os.fsdecode(value)
+            if isinstance(value, _PATHS)
+            else None
+            if value is None
+            else str(value)
         )
 
 
@@ -104,7 +124,7 @@ def order_from(
 
     Args:
         argv: the program and its arguments.
-        options: the keyword arguments.
+        options: the keyword arguments; one that is left out or None changes nothing.
         streams: owns what is opened here.
         channel: a number that the child needs until its exec.
 
@@ -112,55 +132,45 @@ def order_from(
         ValueError, TypeError: an argument cannot be; the message begins with its name.
         OSError: a pipe, /dev/null or the cgroup cannot be opened.
     """
-    if isinstance(argv, (str, bytes, os.PathLike)):
+    if isinstance(argv, _PATHS):
         raise TypeError(f"argv: takes a list of arguments, not one string: [{argv!r}]")
     arguments = [_encoded(one, "argv") for one in argv]
-    executable = options.get("executable")
-    program = executable if executable is not None else argv[0] if arguments else ""
+    program = options.get("executable")
+    if program is None:
+        program = argv[0] if arguments else ""
     if not os.fspath(program):
         raise ValueError("argv: names no program")
-    blamed = {"exec": os.fsdecode(program)}
+    order = Order(program, arguments, options)
+    if options or channel is not None:
+        _apply(order, options, streams, channel)
+    order.paths = _candidates(_encoded(program, "executable"), order.environment)
+    return order
+
+
+def _apply(order: Order, options: Options, streams: Streams, channel: int | None) -> None:
     env = options.get("env")
-    environment = None if env is None else _environment(env)
+    if env is not None:
+        order.environment = _environment(env)
     directory = options.get("cwd")
     if directory is not None:
-        blamed["chdir"] = os.fsdecode(directory)
-    blamed |= {
-        step: str(value)
-        for step, name in _BLAMED.items()
-        if (value := options.get(name)) is not None
-    }
-    user, group, extra_groups = identity_of(
+        order.directory = _encoded(directory, "cwd")
+    order.user, order.group, order.extra_groups = identity_of(
         options.get("user"), options.get("group"), options.get("extra_groups")
     )
-    new_session = bool(options.get("new_session", False))
-    process_group = _between(options, "process_group", 0, 2**31 - 1)
-    if new_session and process_group >= 0:
+    order.new_session = bool(options.get("new_session", False))
+    order.process_group = _between(options, "process_group", 0, 2**31 - 1)
+    if order.new_session and order.process_group >= 0:
         raise ValueError(
             "process_group: a new session begins with a process group of its own already"
         )
-    umask = _between(options, "umask", 0, 0o777)
-    death_signal = _between(options, "parent_death_signal", 1, 64)
+    order.umask = _between(options, "umask", 0, 0o777)
+    order.parent_death_signal = max(_between(options, "parent_death_signal", 1, 64), 0)
     places = plan(_files(options, streams), channel)
-    return Order(
-        paths=_candidates(_encoded(program, "executable"), environment),
-        arguments=arguments,
-        environment=environment,
-        directory=None if directory is None else _encoded(directory, "cwd"),
-        moves=places.moves,
-        kept=places.kept,
-        highest=places.highest,
-        channel=places.channel,
-        cgroup_number=_cgroup(options.get("cgroup"), streams, blamed),
-        new_session=new_session,
-        process_group=process_group,
-        umask=umask,
-        parent_death_signal=max(death_signal, 0),
-        user=user,
-        group=group,
-        extra_groups=extra_groups,
-        blamed=blamed,
-    )
+    order.moves, order.kept = places.moves, places.kept
+    order.highest, order.channel = places.highest, places.channel
+    cgroup = options.get("cgroup")
+    if cgroup is not None:
+        order.cgroup_number = _open_cgroup(cgroup, streams)
 
 
 def _encoded(text: Path, name: str) -> bytes:
@@ -222,11 +232,8 @@ def _files(options: Options, streams: Streams) -> dict[int, int]:
     return files
 
 
-def _cgroup(cgroup: Path | Source | None, streams: Streams, blamed: dict[str, str]) -> int:
-    if cgroup is None:
-        return -1
-    if isinstance(cgroup, (str, bytes, os.PathLike)):
-        blamed["cgroup"] = os.fsdecode(cgroup)
+def _open_cgroup(cgroup: Path | Source, streams: Streams) -> int:
+    if isinstance(cgroup, _PATHS):
         owner: Descriptor = open_file(
             os.path.join(os.fsdecode(cgroup), "cgroup.procs"), FileFlags.WRONLY
         )

@@ -1,6 +1,5 @@
 """Process: the owner of a pidfd and, for a child of this process, of the child."""
 
-import contextlib
 import errno
 import os
 import signal
@@ -48,7 +47,6 @@ class Process:
     child is killed. Safe to use from several threads, except to close while others use it.
 
     Attributes:
-        args: what it was spawned with; empty for others' processes.
         stdin, stdout, stderr: this process's ends of the pipes that PIPE asked for, owned here. Use
             ``into_file`` to read and write them as files.
     """
@@ -56,13 +54,13 @@ class Process:
     def __init__(
         self,
         child: Child,
-        args: Sequence[str] = (),
+        arguments: Sequence[bytes] = (),
         stdin: Descriptor | None = None,
         stdout: Descriptor | None = None,
         stderr: Descriptor | None = None,
     ) -> None:
         self._child = child
-        self.args = tuple(args)
+        self._arguments = arguments
         self.stdin = stdin
         self.stdout = stdout
         self.stderr = stderr
@@ -102,6 +100,11 @@ class Process:
             ValueError: it is no pidfd.
         """
         return cls(Child(_pid_of(pidfd), pidfd))
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """What it was spawned with; empty for others' processes."""
+        return tuple(map(os.fsdecode, self._arguments))
 
     @property
     def pid(self) -> int:
@@ -340,15 +343,22 @@ class Process:
 
     def close(self) -> None:
         """Kill and reap a child that still runs, close the pipes and the pidfd; twice is quiet."""
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._child.close)
-            stack.callback(self._close_pipes)
+        try:
+            self._close_pipes()
+        finally:
+            self._child.close()
 
     def _close_pipes(self) -> None:
-        with contextlib.ExitStack() as stack:
-            for pipe in (self.stdin, self.stdout, self.stderr):
-                if pipe is not None:
-                    stack.callback(pipe.close)
+        try:
+            if self.stdin is not None:
+                self.stdin.close()
+        finally:
+            try:
+                if self.stdout is not None:
+                    self.stdout.close()
+            finally:
+                if self.stderr is not None:
+                    self.stderr.close()
 
     def __enter__(self) -> Self:
         if self.closed:

@@ -4,7 +4,7 @@ import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Self, Unpack, cast
 
 from fdproof._descriptor import Descriptor, socketpair
 from fdproof._errors import StateError
@@ -17,6 +17,9 @@ from fdproof.process._stdio import Source, Streams
 __all__ = ["Prepared", "prepare", "spawn"]
 
 _GO = b"g"
+_NO_OPTIONS: Options = {}
+_NAMES = tuple(Options.__annotations__)
+_DEFAULTS = tuple({"inheritable": (), "new_session": False}.get(name) for name in _NAMES)
 
 
 def spawn(
@@ -78,24 +81,25 @@ def spawn(
 
     Kernel: clone(2) with CLONE_VM, CLONE_VFORK and CLONE_PIDFD (5.2), close_range(2) (5.9).
     """
-    options: Options = {
-        "executable": executable,
-        "env": env,
-        "cwd": cwd,
-        "stdin": stdin,
-        "stdout": stdout,
-        "stderr": stderr,
-        "files": files,
-        "inheritable": inheritable,
-        "user": user,
-        "group": group,
-        "extra_groups": extra_groups,
-        "umask": umask,
-        "new_session": new_session,
-        "process_group": process_group,
-        "cgroup": cgroup,
-        "parent_death_signal": parent_death_signal,
-    }
+    values = (
+        executable,
+        env,
+        cwd,
+        stdin,
+        stdout,
+        stderr,
+        files,
+        inheritable,
+        user,
+        group,
+        extra_groups,
+        umask,
+        new_session,
+        process_group,
+        cgroup,
+        parent_death_signal,
+    )
+    options = _NO_OPTIONS if values == _DEFAULTS else _given(values)
     streams = Streams()
     try:
         order = order_from(argv, options, streams)
@@ -108,6 +112,16 @@ def spawn(
         streams.close()
         raise
     return _process(child, order, streams)
+
+
+def _given(values: tuple[object, ...]) -> Options:
+    """Return the options that are not left at their defaults, in the order of ``Options``."""
+    given = {
+        name: value
+        for name, value, default in zip(_NAMES, values, _DEFAULTS, strict=True)
+        if value is not default
+    }
+    return cast(Options, given)
 
 
 def prepare(argv: Sequence[Path], **options: Unpack[Options]) -> "Prepared":
@@ -245,8 +259,7 @@ class Prepared:
 
 
 def _process(child: Child, order: Order, streams: Streams) -> Process:
-    arguments = [os.fsdecode(one) for one in order.arguments]
-    return Process(child, arguments, streams.stdin, streams.stdout, streams.stderr)
+    return Process(child, order.arguments, streams.stdin, streams.stdout, streams.stderr)
 
 
 def _died(child: Child, order: Order, start: Start) -> OSError:
