@@ -87,7 +87,7 @@ def test_program_is_looked_up_in_the_path_of_the_child(tmp_path: Path) -> None:
     assert output(["hello"], env={"PATH": f"/nowhere:{tmp_path}"}) == "hello\n"
     assert output(["hello"], env={"PATH": ""}, cwd=tmp_path) == "hello\n"
     with pytest.raises(FileNotFoundError):
-        process.spawn(["hello"])
+        process.spawn(["hello"], env={"PATH": "/nowhere"})
 
 
 def test_a_program_that_may_not_run_is_remembered_along_the_path(tmp_path: Path) -> None:

@@ -96,8 +96,8 @@ cdef class Child:
         if self._parent != 0:
             raise ChildProcessError(
                 ECHILD,
-                f"process {self.pid} was reaped by somebody else in this program, and its exit status "
-                "is lost with it: before Linux 6.15 the kernel does not keep it",
+                f"process {self.pid} was reaped by somebody else in this program, and its exit "
+                "status is lost with it: before Linux 6.15 the kernel does not keep it",
             )
         raise UnsupportedError(
             "the exit status of a process that is not a child of this one (PIDFD_INFO_EXIT)", "6.15"
@@ -179,7 +179,7 @@ cdef class Child:
         if result == 0:
             # A sandbox may refuse the one; the other is as safe, because the child is unreaped.
             if fdp_pidfd_send_signal(number, SIGKILL, 0) < 0 and fdp_kill_child(self.pid) < 0:
-                # It changed to a user whom this process may not signal: waiting could last for ever.
+                # It changed to a user whom this process may not signal: the wait could be endless.
                 return 0
             with nogil:
                 result = fdp_reap(number, 0, &code)

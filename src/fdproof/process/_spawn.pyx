@@ -164,8 +164,8 @@ cdef class Start:
             for index, number in enumerate(order.extra_groups):
                 self._c.extra_groups[index] = number
         self._c.channel = order.channel
-        # KERNEL: a change of ids marks the memory as not dumpable; this process's must not be. Nor may
-        # a user with fewer rights, who can act on the child, reach this process's memory.
+        # KERNEL: a change of ids marks the memory as not dumpable; this process must not be so. Nor
+        # may a user with fewer rights, who can act on the child, reach the memory through it.
         changes_ids = order.user >= 0 or order.group >= 0 or order.extra_groups is not None
         self._c.own_memory = changes_ids
         self._c.report = &self._own_report
