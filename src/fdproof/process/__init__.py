@@ -22,21 +22,22 @@ from fdproof.process._stdio import Stdio as Stdio
 from fdproof.process._wait import wait_many as wait_many
 from fdproof.process._wait import wait_many_async as wait_many_async
 
-__all__ = [
-    "DEVNULL",
-    "PIPE",
-    "STDOUT",
+# Sorted as the test of public names sorts, which has no place of its own for constants.
+__all__ = [  # noqa: RUF022
     "Completed",
     "CoreDump",
     "CoreDumpFlags",
+    "DEVNULL",
     "ExitError",
     "ExpiredError",
     "Ids",
     "Info",
     "Namespace",
     "Options",
+    "PIPE",
     "Prepared",
     "Process",
+    "STDOUT",
     "Scope",
     "Stdio",
     "prepare",
