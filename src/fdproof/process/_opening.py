@@ -2,7 +2,8 @@
 
 import errno
 
-from fdproof._descriptor import Descriptor, pidfd
+from fdproof._creating import pidfd
+from fdproof._descriptor import Descriptor
 from fdproof._errors import UnsupportedError
 
 __all__ = ["open_pidfd"]

@@ -6,8 +6,8 @@ import resource
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
+from fdproof._creating import open as open_file
 from fdproof._descriptor import Descriptor
-from fdproof._descriptor import open as open_file
 from fdproof._errors import UnsupportedError
 from fdproof._flags import FileFlags
 from fdproof.process._identity import identity_of

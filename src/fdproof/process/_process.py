@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Literal, Self
 
+from fdproof._creating import open as open_file
 from fdproof._descriptor import Descriptor
-from fdproof._descriptor import open as open_file
 from fdproof._errors import ClosedError, UnsupportedError
 from fdproof._flags import FileFlags
 from fdproof.process import _info, _refusal

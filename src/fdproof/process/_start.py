@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, Unpack, cast
 
-from fdproof._descriptor import Descriptor, socketpair
+from fdproof._creating import socketpair
+from fdproof._descriptor import Descriptor
 from fdproof._errors import StateError
 from fdproof.process._child import Child
 from fdproof.process._order import Options, Order, Path, order_from

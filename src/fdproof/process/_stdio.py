@@ -4,8 +4,9 @@ import os
 from enum import IntEnum
 from typing import Protocol
 
-from fdproof._descriptor import Descriptor, Pair, pipe
-from fdproof._descriptor import open as open_file
+from fdproof._creating import open as open_file
+from fdproof._creating import pipe
+from fdproof._descriptor import Descriptor, Pair
 from fdproof._flags import FileFlags
 
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "Source", "Stdio", "Streams", "number_of"]
