@@ -37,10 +37,12 @@ def test_info_of_a_running_process(cat: Process) -> None:
 @pytest.mark.requires_kernel("PIDFD_INFO_EXIT")
 @pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -9 $$", -9)])
 def test_info_after_the_end(script: str, status: int) -> None:
+    with Process.current() as me:
+        cgroup = me.info().cgroup
     with process.spawn(["/bin/sh", "-c", script]) as child:
         child.wait()
 
-        assert child.info() == Info(returncode=status)
+        assert child.info() == Info(returncode=status, cgroup=cgroup)
 
 
 @pytest.mark.requires_kernel("PIDFD_INFO_EXIT")

@@ -119,6 +119,18 @@ def test_a_dropped_child_that_has_ended_is_reaped_quietly() -> None:
     assert children() == set()
 
 
+def test_a_dropped_child_that_was_ended_leaves_quietly() -> None:
+    def dropped() -> None:
+        process.spawn(SLEEP).end()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dropped()
+        gc.collect()
+
+    assert children() == set()
+
+
 def test_end_kills_and_reaps() -> None:
     with process.spawn(SLEEP) as child:
         child.end()

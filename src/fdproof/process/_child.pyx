@@ -216,7 +216,7 @@ cdef class Child:
                     self.pid,
                 )
         finally:
-            if self._parent != 0:
+            if self._parent != 0 or self._known:
                 self._end(number)
                 self.pidfd.close()
 

@@ -41,7 +41,7 @@ def info(Descriptor pidfd not None):
         parent=raw.ppid if has_pid else None,
         user=Ids(raw.ruid, raw.euid, raw.suid, raw.fsuid) if has_ids else None,
         group=Ids(raw.rgid, raw.egid, raw.sgid, raw.fsgid) if has_ids else None,
-        cgroup=raw.cgroup if has_pid and raw.mask & FDP_INFO_CGROUP else None,
+        cgroup=raw.cgroup if raw.mask & FDP_INFO_CGROUP else None,
         returncode=_returncode(raw.exit_code) if raw.mask & FDP_INFO_EXIT else None,
         core_dump=CoreDump(
             CoreDumpFlags(raw.coredump_mask),

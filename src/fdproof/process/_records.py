@@ -44,7 +44,8 @@ class CoreDump:
 class Info:
     """What the kernel says about a process at one moment; None where it says nothing.
 
-    Of a reaped process only ``returncode`` and ``core_dump`` are left, and only they are then known.
+    Of a reaped process ``returncode``, ``core_dump`` and ``cgroup`` are left; the first two are known only
+    then.
     ``process`` differs from ``pid`` for a pidfd of a thread. All numbers are those of the caller's
     namespaces; ``parent`` is 0 when it is outside.
     """
