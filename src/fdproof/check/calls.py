@@ -25,6 +25,8 @@ SOMETHING_LEFT = 1
 MARK = "close_range"
 _EXECS = ("execve", "execveat")
 _EXIT = "exit_group"
+# They put a file at a chosen number, and so ask for it to survive an exec.
+_PLACING = ("dup2", "dup3")
 
 _F_SETFD = 2
 _FD_CLOEXEC = 1
@@ -33,16 +35,19 @@ _WORD = 0xFFFFFFFF
 
 
 @functools.cache
-def filter_for(command: bool) -> Filter:
+def filter_for(command: bool, only: str | None = None) -> Filter:
     """Return the filter for an operation: everything that is not judged runs untouched.
 
     Args:
         command: the exit of the program is judged, too.
+        only: the one system call that is to fail; None for all that can.
     """
     rules: list[Rule | str] = list(_EXECS)
     if command:
         rules.append(_EXIT)
     for name in errnos.names():
+        if only is not None and name not in (only, *_PLACING):
+            continue
         entries = [call for call in errnos.CALLS if call.name == name]
         if any(not call.when for call in entries):
             rules.append(name)
@@ -50,6 +55,8 @@ def filter_for(command: bool) -> Filter:
         rules.extend(Rule(name, call.when) for call in entries)
     # Never made to fail, but it asks for a descriptor to survive an exec.
     rules.append(Rule("fcntl", (Condition(1, _WORD, _F_SETFD),)))
+    if only is not None and only != "ioctl":
+        rules.append(Rule("ioctl", (Condition(1, _WORD, _FIONCLEX),)))
     return Filter(rules)
 
 

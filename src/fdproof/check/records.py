@@ -143,6 +143,7 @@ class Request:
         attribute: tell which call made each number that is left over.
         stacks: points at which the Python stack is taken; costs tenths of a second for each.
         timeout: seconds until the run counts as hung.
+        only: supervise this system call alone of those that can fail; None for all of them.
     """
 
     fault: Fault | None = None
@@ -151,6 +152,7 @@ class Request:
     attribute: bool = False
     stacks: frozenset[PointKey] = frozenset()
     timeout: float = 10.0
+    only: str | None = None
 
 
 class Verdict(Enum):

@@ -43,7 +43,6 @@ class _CallableStage:
     def __init__(self, operation: CallableOperation, control: Connection) -> None:
         self._control = control
         self._function = load(operation)
-        self._filter = filter_for(False)
         self._handover = Handover()
         self._tree = Tree()
         self._keep: frozenset[int] = frozenset()
@@ -67,7 +66,11 @@ class _CallableStage:
         """Fork a child, run the operation in it, tell what was left."""
         self._before = before = _own_table(self._before)
         self._raised[:] = bytes(_RAISED_ROOM)
-        target = fork(self._filter, lambda: self._operate(request.rounds), handover=self._handover)
+        target = fork(
+            filter_for(False, request.only),
+            lambda: self._operate(request.rounds),
+            handover=self._handover,
+        )
         supervision = Supervision(
             target,
             request,
@@ -107,7 +110,6 @@ class _CommandStage:
     def __init__(self, operation: CommandOperation, control: Connection) -> None:
         self._control = control
         self._arguments = operation.arguments
-        self._filter = filter_for(True)
         self._tree = Tree()
         self._before: dict[int, Entry] = {}
 
@@ -119,7 +121,7 @@ class _CommandStage:
         """Spawn the command, tell what was left at its exit and at every exec."""
         self._before = before = _own_table(self._before)
         inherited = {number: one for number, one in before.items() if not one.close_on_exec}
-        target = spawn(self._filter, self._arguments)
+        target = spawn(filter_for(True, request.only), self._arguments)
         return _run(
             Supervision(target, request, inherited, self._tree, self._control, command=True)
         )

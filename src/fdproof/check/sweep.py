@@ -37,6 +37,8 @@ __all__ = ["Progress", "sweep"]
 Progress = Callable[[int, int, int], None]
 # Below this, a second warmed process costs more than it saves.
 _FAULTS_PER_JOB = 16
+# What a supervised call costs (seconds), for weighing it against a run.
+_ONE_CALL = 6e-6
 # Runs shorter than this (seconds) are ordered in batches.
 _SHORT = 0.1
 _BATCH = 8
@@ -101,6 +103,7 @@ class _Sweep:
         self._findings: list[Finding] = []
         self._not_reached: list[Fault] = []
         self._kept: list[Fault] = []
+        self._narrow: frozenset[str] = frozenset()
         # What an interrupt would lose, because nobody has looked again yet.
         self._seen_once: dict[Fault, tuple[Finding, ...]] = {}
         self._unsteady: list[Fault] = []
@@ -117,6 +120,7 @@ class _Sweep:
             faults = _plan(points, self._all_errnos)
             self._planned = len(faults)
             self._findings.extend(judge(clean, clean))
+            self._narrow = self._calls_alone(clean, len(faults))
             self._run_all(faults, clean)
             if self._want_stacks:
                 self._explain_all()
@@ -189,6 +193,25 @@ class _Sweep:
             )
         return second
 
+    def _calls_alone(self, clean: Outcome, faults: int) -> frozenset[str]:
+        """Find the calls that can be supervised alone, without the others that are only counted.
+
+        What is counted must not change: a call of the loader's, for one, is known as such only
+        until the program makes one of its own. So each is tried in a clean run.
+        """
+        names = {key.call for key in _keys(clean)}
+        if len(names) * clean.seconds > faults * clean.calls * _ONE_CALL:
+            return frozenset()
+        stage = self._stage()
+        alone = set()
+        for name in names:
+            outcome = stage.run(Request(record=True, timeout=self._timeout, only=name))
+            if [key for key in _keys(outcome) if key.call == name] == [
+                key for key in _keys(clean) if key.call == name
+            ]:
+                alone.add(name)
+        return frozenset(alone)
+
     def _run_all(self, faults: Sequence[Fault], clean: Outcome) -> None:
         jobs = max(1, min(self._jobs, len(faults) // _FAULTS_PER_JOB))
         # Short runs are ordered several at a time; of long ones, each is judged before the next begins.
@@ -215,7 +238,14 @@ class _Sweep:
         if self._stopping:
             return
         stage = self._stage()
-        requests = [Request(fault, timeout=self._timeout) for fault in faults]
+        requests = [
+            Request(
+                fault,
+                timeout=self._timeout,
+                only=fault.key.call if fault.key.call in self._narrow else None,
+            )
+            for fault in faults
+        ]
         doubtful: dict[Fault, Outcome] = {}
         for fault, outcome in zip(faults, stage.run_each(requests), strict=True):
             findings = judge(outcome, clean)

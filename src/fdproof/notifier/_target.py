@@ -189,12 +189,15 @@ def spawn(
     path = shutil.which(arguments[0])
     if path is None:
         raise FileNotFoundError(2, "command not found, or not executable", arguments[0])
-    variables = os.environ if environment is None else environment
+    if environment is None:
+        variables = [name + b"=" + value for name, value in os.environb.items()]
+    else:
+        variables = [os.fsencode(f"{name}={value}") for name, value in environment.items()]
     pid, process, listener = spawn_target(
         filter.program,
         os.fsencode(os.path.abspath(path)),
         [os.fsencode(text) for text in arguments],
-        [os.fsencode(f"{name}={value}") for name, value in variables.items()],
+        variables,
         None if directory is None else os.fsencode(directory),
         True,
     )
