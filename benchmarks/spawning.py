@@ -78,7 +78,7 @@ class _Parent:
 def _contest(
     name: str, title: str, shape: tuple[int, int], compiled: Compiled, quick: bool
 ) -> Contest:
-    times = 3 if quick else 100
+    times = 3 if quick else 200
     arguments = [*map(str, shape), _COMMAND]
     in_c = _Parent(lambda: [compiled.program("parent"), *arguments])
     in_python = _Parent(lambda: [sys.executable, "-m", parent.__name__, *arguments])
