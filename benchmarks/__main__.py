@@ -1,6 +1,7 @@
 """Measure and print one table: ``python -m benchmarks``."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
@@ -8,17 +9,18 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import machine, notification, publication, sweeps
+from benchmarks import machine, notification, publication, spawning, sweeps
 from benchmarks.compiled import Compiled
 from benchmarks.measure import Contest, Line, measure, summarise
 
 __all__ = ["main"]
 
 _CONTESTS = {
-    "publication": publication.contest,
-    "notification": notification.contest,
-    "callable": sweeps.of_callable,
-    "command": sweeps.of_command,
+    "publication": (publication.contest,),
+    "spawn": (spawning.from_small, spawning.from_large, spawning.from_many),
+    "notification": (notification.contest,),
+    "callable": (sweeps.of_callable,),
+    "command": (sweeps.of_command,),
 }
 _WIDTH = 46
 
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         "--quick", action="store_true", help="one short round: to see that it works"
     )
     parser.add_argument(
-        "--only", action="append", choices=list(_CONTESTS), help="this contest; may be repeated"
+        "--only", action="append", choices=list(_CONTESTS), help="these contests; may be repeated"
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every sample there, too")
     options = parser.parse_args(arguments)
@@ -45,11 +47,18 @@ def main(arguments: Sequence[str]) -> int:
     if rounds < 1:
         parser.error("--rounds: takes at least one")
     where = machine.description()
-    with tempfile.TemporaryDirectory(prefix="fdproof-bench-") as directory:
+    with (
+        tempfile.TemporaryDirectory(prefix="fdproof-bench-") as directory,
+        contextlib.ExitStack() as after,
+    ):
         compiled = Compiled(Path(directory))
         contests = [
-            _CONTESTS[name](compiled, quick=options.quick) for name in options.only or _CONTESTS
+            contest(compiled, quick=options.quick)
+            for name in options.only or _CONTESTS
+            for contest in _CONTESTS[name]
         ]
+        for contest in contests:
+            after.callback(contest.close)
         samples = measure(contests, rounds, _say)
     _say("")
     results = {contest.name: summarise(contest, samples[contest.name]) for contest in contests}

@@ -44,12 +44,21 @@ class Contestant:
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """Contestants that do the same; all ratios are to the first, unless a budget names another."""
+    """Contestants that do the same; all ratios are to the first, unless a budget names another.
+
+    Args:
+        name: in the samples.
+        title: what the table says.
+        contestants: who takes part.
+        missing: what the table says of those who cannot.
+        close: ends what lasts for the contest.
+    """
 
     name: str
     title: str
     contestants: Sequence[Contestant]
     missing: Sequence[str] = ()
+    close: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)

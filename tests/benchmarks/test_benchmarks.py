@@ -18,7 +18,15 @@ from fdproof.notifier._libseccomp import name_of
 from fdproof.notifier._loop import Loop, Stop
 
 ROOT = Path(__file__).parents[2]
-CONTESTS = ["publication", "notification", "callable", "command"]
+CONTESTS = [
+    "publication",
+    "spawn",
+    "spawn-memory",
+    "spawn-descriptors",
+    "notification",
+    "callable",
+    "command",
+]
 RATIO = re.compile(
     r" \d+(\.\d+)? (us|ms) +\d+(\.\d+)?( +\d+(\.\d+)?-\d+(\.\d+)?)?(  [<>]= .*: (met|missed))?$"
 )

@@ -216,6 +216,25 @@ failed:
     _exit(127);
 }
 
+/* A stack that nobody stands on, or NULL. Mapping, touching and unmapping one for each child can be
+ * noticed, so one is kept. */
+static char *fdp_spare_stack;
+
+static inline char *fdp_take_stack(void)
+{
+    char *stack = __atomic_exchange_n(&fdp_spare_stack, NULL, __ATOMIC_ACQ_REL);
+    if (stack)
+        return stack;
+    return mmap(NULL, FDP_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+}
+
+static inline void fdp_put_stack(char *stack)
+{
+    stack = __atomic_exchange_n(&fdp_spare_stack, stack, __ATOMIC_ACQ_REL);
+    if (stack)
+        munmap(stack, FDP_STACK);
+}
+
 /* Make the child: its pid, or -errno if there is none. Without a channel it returns when the child has
  * started its program or ended. The pidfd is -1 or open in this process. */
 static inline int fdp_start(struct fdp_order *order, int *pidfd)
@@ -224,7 +243,7 @@ static inline int fdp_start(struct fdp_order *order, int *pidfd)
      * mapping is private wherever memory is not shared as a whole. */
     int flags = CLONE_PIDFD | SIGCHLD, result;
     sigset_t all;
-    char *stack = mmap(NULL, FDP_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    char *stack = fdp_take_stack();
 
     *pidfd = -1;
     order->report->error = 0;
@@ -246,7 +265,7 @@ static inline int fdp_start(struct fdp_order *order, int *pidfd)
         *pidfd = -1;
     }
     pthread_sigmask(SIG_SETMASK, &order->mask, NULL);
-    munmap(stack, FDP_STACK);
+    fdp_put_stack(stack);
     return result;
 }
 
