@@ -9,7 +9,7 @@ __all__ = ["description"]
 def description() -> dict[str, str]:
     """Return what a reader needs to know of the machine."""
     return {
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0))),
         "python": platform.python_version(),
