@@ -2,7 +2,7 @@
 
 import collections
 import os
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +16,7 @@ from fdproof._errors import Error
 from fdproof._flags import FileFlags
 from fdproof.check.operation import Operation, OperationError
 from fdproof.check.records import Outcome, Request
+from fdproof.process import DEVNULL, Process, spawn
 
 __all__ = ["Stage"]
 
@@ -23,21 +24,21 @@ _GRACE = 10.0
 _AHEAD = 1
 
 
-def _start(errors: Descriptor) -> tuple["subprocess.Popen[bytes]", Connection]:
+def _start(errors: Descriptor) -> tuple[Process, Connection]:
     # Appending, so that every run writes at the end of what is there.
     errors.status |= FileFlags.APPEND
     with socketpair() as (here, there):
-        there.inheritable = True
-        process = subprocess.Popen(
+        stage = spawn(
             [sys.executable, "-m", "fdproof.check.stage", str(there.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors.fileno(),
-            pass_fds=[there.fileno()],
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=errors,
+            inheritable=[there],
             # A terminal's Ctrl-C is for the one who ordered the runs, not for the runs.
             process_group=0,
+            parent_death_signal=signal.SIGTERM,
         )
-        return process, Connection(here.detach())
+        return stage, Connection(here.detach())
 
 
 class Stage:
@@ -127,12 +128,15 @@ class Stage:
         """End the stage and everything that its runs left; twice is quiet."""
         # It ends its runs first, also from inside the operation. Not by hanging up: another thread may wait
         # for an answer on the line, and would keep it open.
+        if self._process.closed:
+            return
         self._process.terminate()
         try:
             self._process.wait(_GRACE)
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             self._process.kill()
             self._process.wait()
+        self._process.close()
         self._line.close()
         self._errors.close()
 

@@ -3,12 +3,12 @@
 import itertools
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from fdproof.check.records import Frame
+from fdproof.process import DEVNULL, PIPE, ExitError, ExpiredError, run
 
 __all__ = ["python_stack"]
 
@@ -32,16 +32,16 @@ def python_stack(pid: int, task: int) -> tuple[Frame, ...]:
         return ()
     try:
         # Nonblocking: the target cannot be stopped by ptrace while it waits for its supervisor.
-        result = subprocess.run(
+        result = run(
             [spy, "dump", "--nonblocking", "--json", "--pid", str(pid)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=DEVNULL,
             timeout=_SECONDS,
             check=True,
         )
-        threads = json.loads(result.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
+        threads = json.loads(result.stdout or b"")
+    except (OSError, ExitError, ExpiredError, ValueError):
         return ()
     for thread in threads:
         if thread.get("os_thread_id") in (task, None) or len(threads) == 1:
