@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fdproof.check.records import Verdict
+from fdproof.check.operation import OperationError
+from fdproof.check.records import Report, Verdict
 from tests.check.swept import DIRECTORY, swept
 
 pytestmark = pytest.mark.requires_kernel("seccomp notifier", "pidfd_getfd")
@@ -54,9 +55,21 @@ def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tree" / "inside" / "file").write_text("text\n")
 
 
+def swept_at_last(name: str, timeout: float = 10.0) -> Report:
+    """Sweep it; where threads race for who makes a call, two clean runs may differ, so once more."""
+    tries = 0
+    while True:
+        try:
+            return swept(name, "standard_library.py", timeout=timeout)
+        except OperationError as error:
+            tries += 1
+            if "is not repeatable" not in str(error) or tries == 10:
+                raise
+
+
 @pytest.mark.parametrize("name", sorted(set(OPERATIONS) - set(FOUND)))
 def test_it_is_clean(name: str) -> None:
-    report = swept(name, "standard_library.py")
+    report = swept_at_last(name)
 
     assert report.findings == ()
     assert report.faults == report.planned > 0
@@ -65,7 +78,7 @@ def test_it_is_clean(name: str) -> None:
 
 @pytest.mark.parametrize("name", FOUND)
 def test_what_is_found_is_true(name: str) -> None:
-    report = swept(name, "standard_library.py", timeout=1)
+    report = swept_at_last(name, timeout=1)
 
     found = {(one.verdict, one.fault.key.call) for one in report.findings if one.fault}
     assert found <= FOUND[name]

@@ -115,6 +115,8 @@ def environment(directory: Path) -> dict[str, str]:
         "PATH": f"{directory / '.bin'}:{os.environ.get('PATH', os.defpath)}",
         "PYTHONPATH": str(package),
         "PYTHONDONTWRITEBYTECODE": "1",
+        # An operation whose own clean-up is made to fail leaves its files: here, not on the machine.
+        "TMPDIR": str(directory / ".bin"),
         "COLUMNS": "80",
         "TERM": "dumb",
         "LC_ALL": "C.UTF-8",
