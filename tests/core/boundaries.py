@@ -62,6 +62,10 @@ class _Interrupter:
         frame.f_trace_lines = False
         if event != "opcode" or frame.f_code.co_code[frame.f_lasti] in HANDLING:
             return self
+        # Bytecodes that stand in no line are the compiler's own way out of a generator or a handler. The
+        # interpreter looks for signals where a function starts, calls or loops, and not there.
+        if frame.f_lineno is None:
+            return self
         self.seen += 1
         if self.seen > self.boundary and not self.place:
             self.place = f"{frame.f_code.co_qualname}:{frame.f_lineno}, bytecode {frame.f_lasti}"
