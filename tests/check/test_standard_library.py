@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fdproof.check.operation import OperationError
 from fdproof.check.records import Report, Verdict
-from tests.check.swept import DIRECTORY, swept
+from tests.check.swept import DIRECTORY, asked_again, swept
 
 pytestmark = pytest.mark.requires_kernel("seccomp notifier", "pidfd_getfd")
 
@@ -56,15 +55,7 @@ def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def swept_at_last(name: str, timeout: float = 10.0) -> Report:
-    """Sweep it; where threads race for who makes a call, two clean runs may differ, so once more."""
-    tries = 0
-    while True:
-        try:
-            return swept(name, "standard_library.py", timeout=timeout)
-        except OperationError as error:
-            tries += 1
-            if "is not repeatable" not in str(error) or tries == 10:
-                raise
+    return asked_again(lambda: swept(name, "standard_library.py", timeout=timeout))
 
 
 @pytest.mark.parametrize("name", sorted(set(OPERATIONS) - set(FOUND)))

@@ -9,6 +9,7 @@ from fdproof.check.operation import CallableOperation
 from fdproof.check.records import Report, Verdict
 from fdproof.check.sweep import sweep
 from fdproof.report.text import as_text
+from tests.check.swept import asked_again
 from tests.process import operations
 
 pytestmark = [
@@ -19,7 +20,8 @@ pytestmark = [
 
 def swept(operation: Callable[[], None]) -> Report:
     place = Path(operations.__file__)
-    return sweep(CallableOperation(f"{place}:{operation.__name__}"), all_errnos=True, stacks=False)
+    target = CallableOperation(f"{place}:{operation.__name__}")
+    return asked_again(lambda: sweep(target, all_errnos=True, stacks=False))
 
 
 @pytest.mark.parametrize("operation", operations.OPERATIONS, ids=lambda one: one.__name__)
