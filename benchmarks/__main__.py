@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import machine, notification, publication, spawning, sweeps
+from benchmarks import machine, notification, passing, publication, spawning, sweeps
 from benchmarks.compiled import Compiled
 from benchmarks.measure import Contest, Line, measure, summarise
 
@@ -18,6 +18,7 @@ __all__ = ["main"]
 _CONTESTS = {
     "publication": (publication.contest,),
     "spawn": (spawning.from_small, spawning.from_large, spawning.from_many),
+    "passing": (passing.of_one, passing.of_many, passing.beside_a_thread),
     "notification": (notification.contest,),
     "callable": (sweeps.of_callable,),
     "command": (sweeps.of_command,),
@@ -87,6 +88,12 @@ def _table(
         limit = contest.contestants[0].name
         lines.extend(_row(line, limit) for line in results[contest.name])
         lines.extend(f"  ({text})" for text in contest.missing)
+        if contest.unit is not None:
+            count, what = contest.unit
+            lines.extend(
+                f"  ({line.name}: {count / line.seconds:,.0f} {what} a second)"
+                for line in results[contest.name]
+            )
     return "\n".join(lines) + "\n"
 
 

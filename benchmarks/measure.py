@@ -51,6 +51,7 @@ class Contest:
         title: what the table says.
         contestants: who takes part.
         missing: what the table says of those who cannot.
+        unit: how many of what one does, where the table says how many that is a second.
         close: ends what lasts for the contest.
     """
 
@@ -58,6 +59,7 @@ class Contest:
     title: str
     contestants: Sequence[Contestant]
     missing: Sequence[str] = ()
+    unit: tuple[int, str] | None = None
     close: Callable[[], None] = lambda: None
 
 

@@ -2,13 +2,14 @@
 
 import gc
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-from tests.kernel_features import FEATURES, available
+from tests.kernel_features import FEATURES, available, expected
 
 # Examples touch the kernel, and a busy machine must not turn into a failed test; what failed
 # once is printed as code, since the example database stays on the machine where it ran.
@@ -20,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--require-kernel",
         action="store_true",
-        help="a missing kernel feature fails the test that needs it, where it would skip",
+        help="a missing kernel feature or program fails the test that needs it, where it would skip",
     )
 
 
@@ -42,14 +43,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("root") and os.geteuid() != 0:
         pytest.skip("needs root")
-    for marker in item.iter_markers("requires_kernel"):
-        for feature in marker.args:
-            if available(feature):
-                continue
-            message = f"this kernel lacks {feature}"
-            if item.config.getoption("--require-kernel"):
-                pytest.fail(message, pytrace=False)
-            pytest.skip(message)
+    missing = [
+        feature
+        for marker in item.iter_markers("requires_kernel")
+        for feature in marker.args
+        if not available(feature)
+    ]
+    for feature in missing:
+        if not expected(feature):
+            pytest.skip(f"this kernel is too old for {feature}")
+    lacking = [f"this kernel lacks {feature}" for feature in missing]
+    lacking += [
+        f"this machine lacks the program {name}"
+        for marker in item.iter_markers("requires_program")
+        for name in marker.args
+        if shutil.which(name) is None
+    ]
+    if lacking:
+        if item.config.getoption("--require-kernel"):
+            pytest.fail(lacking[0], pytrace=False)
+        pytest.skip(lacking[0])
 
 
 def _table() -> dict[int, str]:

@@ -9,6 +9,8 @@ import errno
 import fcntl
 import functools
 import os
+import re
+import socket
 import struct
 from collections.abc import Callable
 
@@ -34,6 +36,10 @@ PIDFD_INFO_COREDUMP = 16
 PIDFD_SIGNAL_PROCESS_GROUP = 4
 PIDFD_GET_NET_NAMESPACE = 0xFF04
 PIDFS_MAGIC = 0x50494446
+SO_PASSPIDFD = 76
+SO_PEERPIDFD = 77
+SO_PASSRIGHTS = 83
+SO_RIGHTS_NOTRUNC = 85
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -221,6 +227,53 @@ def _addfd_send() -> bool:
     return _syscall("ioctl", _listener(), SECCOMP_IOCTL_NOTIF_ADDFD, addfd) == -errno.EBADF
 
 
+def _unix_option(number: int) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, number, 1)
+        except OSError:
+            return False
+        return True
+
+
+def _peer_pidfd() -> bool:
+    near, far = socket.socketpair()
+    with near, far:
+        try:
+            os.close(near.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD))
+        except OSError:
+            return False
+        return True
+
+
+def _pidfd_of_reaped_peer() -> bool:
+    pid = -1
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind("")
+        pid = os.fork()
+        if pid == 0:
+            try:
+                listener.listen()
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        client.connect(listener.getsockname())
+        try:
+            os.close(client.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD))
+        except OSError:
+            return False
+        return True
+
+
+def _io_uring() -> bool:
+    # struct io_uring_params, all zero.
+    number = _syscall("io_uring_setup", 1, ctypes.create_string_buffer(120))
+    if number < 0:
+        return False
+    os.close(number)
+    return True
+
+
 FEATURES: dict[str, Callable[[], bool]] = {
     "ADDFD_SEND": lambda: _in_child(_addfd_send),
     "F_DUPFD_QUERY": lambda: _with_descriptor(_dupfd_query),
@@ -230,18 +283,28 @@ FEATURES: dict[str, Callable[[], bool]] = {
     "PIDFD_INFO_EXIT": _info_after_reaping,
     "PIDFD_SIGNAL_PROCESS_GROUP": lambda: _on_own_pidfd(_signal_scopes),
     "PIDFD_THREAD": lambda: _pidfd_open(os.O_EXCL),
+    "SO_PASSPIDFD": lambda: _unix_option(SO_PASSPIDFD),
+    "SO_PASSRIGHTS": lambda: _unix_option(SO_PASSRIGHTS),
+    "SO_PEERPIDFD": _peer_pidfd,
+    "SO_RIGHTS_NOTRUNC": lambda: _unix_option(SO_RIGHTS_NOTRUNC),
     "SYNC_WAKE_UP": lambda: _in_child(_sync_wake_up),
     "WAIT_KILLABLE_RECV": _wait_killable_recv,
     "close_range": _close_range,
+    "io_uring": _io_uring,
     "kcmp": lambda: _with_descriptor(_kcmp),
     "memfd": _memfd,
     "openat2": _openat2,
     "pidfd_getfd": lambda: _with_descriptor(_pidfd_getfd),
     "pidfd_open": _pidfd_open,
+    "pidfds of reaped peers": _pidfd_of_reaped_peer,
     "pidfs": lambda: _on_own_pidfd(_pidfs),
     "seccomp notifier": _user_notification,
     "user namespaces": lambda: _in_child(_user_namespace),
 }
+
+# The first Linux that has a feature, where machines that run the suite may have an older one. On those
+# --require-kernel does not ask for it.
+SINCE = {"SO_RIGHTS_NOTRUNC": (7, 3)}
 
 _answers: dict[str, bool] = {}
 
@@ -255,3 +318,9 @@ def available(feature: str) -> bool:
     if feature not in _answers:
         _answers[feature] = FEATURES[feature]()
     return _answers[feature]
+
+
+def expected(feature: str) -> bool:
+    """Whether the running kernel is new enough to have ``feature``, by its version."""
+    release = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+    return release >= SINCE.get(feature, (0, 0))

@@ -17,7 +17,9 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     monkeypatch.setitem(kernel_features.FEATURES, "gravity", lambda: True)
     monkeypatch.setattr(kernel_features, "_answers", {})
     pytester.makeconftest(CONFTEST.read_text())
-    pytester.makeini("[pytest]\nmarkers =\n  root: root\n  requires_kernel(f): feature\n")
+    pytester.makeini(
+        "[pytest]\nmarkers =\n  root: root\n  requires_kernel(f): feature\n  requires_program(p): program\n"
+    )
     return pytester
 
 
@@ -48,6 +50,40 @@ def test_required_kernel_turns_the_skip_into_a_failure(suite: pytest.Pytester) -
 
     result.assert_outcomes(errors=1, passed=1)
     result.stdout.fnmatch_lines(["*this kernel lacks time travel*"])
+
+
+def test_an_old_kernel_is_not_asked_for_a_newer_feature(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(kernel_features.SINCE, "time travel", (999, 0))
+    suite.makepyfile(NEEDS_A_FEATURE)
+
+    result = suite.runpytest_inprocess("-rs", "--require-kernel")
+
+    result.assert_outcomes(skipped=1, passed=1)
+    result.stdout.fnmatch_lines(["*this kernel is too old for time travel*"])
+
+
+@pytest.mark.parametrize(
+    ("options", "outcome"), [([], {"skipped": 1}), (["--require-kernel"], {"errors": 1})]
+)
+def test_a_missing_program_is_treated_like_a_missing_feature(
+    suite: pytest.Pytester, options: list[str], outcome: dict[str, int]
+) -> None:
+    suite.makepyfile("""
+        import pytest
+
+        @pytest.mark.requires_program("sh", "no-such-program")
+        def test_it(): pass
+
+        @pytest.mark.requires_program("sh")
+        def test_other(): pass
+    """)
+
+    result = suite.runpytest_inprocess("-rs", *options)
+
+    result.assert_outcomes(passed=1, **outcome)
+    result.stdout.fnmatch_lines(["*this machine lacks the program no-such-program*"])
 
 
 def test_unknown_feature_is_refused(suite: pytest.Pytester) -> None:

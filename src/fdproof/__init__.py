@@ -17,6 +17,7 @@ from fdproof._errors import Error as Error
 from fdproof._errors import FlagError as FlagError
 from fdproof._errors import StaleError as StaleError
 from fdproof._errors import StateError as StateError
+from fdproof._errors import TruncatedError as TruncatedError
 from fdproof._errors import UnsupportedError as UnsupportedError
 from fdproof._flags import DescriptorFlags as DescriptorFlags
 from fdproof._flags import FileFlags as FileFlags
@@ -51,6 +52,7 @@ __all__ = [
     "StateError",
     "Table",
     "Transaction",
+    "TruncatedError",
     "UnsupportedError",
     "add",
     "epoll",

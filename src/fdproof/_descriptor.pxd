@@ -16,3 +16,4 @@ cdef class Pair:
 cdef long long bounded(object value, str name, long long low, long long high) except? -1
 cdef bint wants_inheritable(object value) except -1
 cdef int borrowed(object value, str name) except -1
+cdef int close_all(tuple owners) except -1

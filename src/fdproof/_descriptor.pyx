@@ -24,10 +24,13 @@ cdef extern from "errno.h":
     int errno_EINVAL "EINVAL"
 
 cdef extern from "Python.h":
+    long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
     int PyErr_ResourceWarning(object source, Py_ssize_t stack_level, const char *format, ...) except -1
 
 cdef int ACCESS_AND_BIRTH_FLAGS = ~(os.O_APPEND | os.O_NONBLOCK | os.O_ASYNC | os.O_DIRECT | os.O_NOATIME)
 cdef int FILE_FLAGS = 0
+cdef enum:
+    CLOSED_AT_ONCE = 256
 for _member in FileFlags.__members__.values():
     FILE_FLAGS |= _member.value
 
@@ -77,8 +80,8 @@ cdef class Descriptor:
 
     def __reduce__(self):
         raise TypeError(
-            "a Descriptor cannot be pickled or copied: use duplicate() in this process, "
-            "and SCM_RIGHTS over a Unix socket to reach another"
+            "a Descriptor cannot be pickled or copied: use duplicate() in this process; import fdproof.passing "
+            "to pass it through multiprocessing, and use fdproof.passing.send to reach any other process"
         )
 
     cdef int _held(self) except -1:
@@ -130,17 +133,8 @@ cdef class Descriptor:
         self._number = -1
         with nogil:
             result = fdp_close(number)
-        if result == -errno_EINTR:
-            PyErr_CheckSignals()
-            return
-        if result == -errno_EBADF:
-            raise OSError(
-                errno.EBADF,
-                f"descriptor {number} was not open any more when its owner closed it: somebody else "
-                "closed it, and may have closed a stranger's descriptor elsewhere",
-            )
         if result < 0:
-            failed(-result)
+            close_failed(number, result)
 
     def __enter__(self):
         self._held()
@@ -318,7 +312,7 @@ cdef class Pair:
         raise TypeError("a Pair comes from pipe() or socketpair()")
 
     def __reduce__(self):
-        raise TypeError("a Pair cannot be pickled or copied, because its Descriptors cannot")
+        raise TypeError("a Pair cannot be pickled or copied: take its two Descriptors")
 
     def __len__(self):
         return 2
@@ -350,6 +344,45 @@ cdef class Pair:
 
     def __repr__(self):
         return f"<fdproof.Pair {self.first!r}, {self.second!r}>"
+
+
+cdef int close_failed(int number, int result) except -1:
+    if result == -errno_EINTR:
+        PyErr_CheckSignals()
+        return 0
+    if result == -errno_EBADF:
+        raise OSError(
+            errno.EBADF,
+            f"descriptor {number} was not open any more when its owner closed it: somebody else "
+            "closed it, and may have closed a stranger's descriptor elsewhere",
+        )
+    failed(-result)
+
+
+cdef int close_all(tuple owners) except -1:
+    """Close what each Descriptor still owns; when all are closed, raise the first error met."""
+    cdef int numbers[CLOSED_AT_ONCE]
+    cdef int held, at, result, trouble = 0, troubled = -1
+    cdef Py_ssize_t index = 0, count = len(owners)
+    cdef Descriptor owner
+    while index < count:
+        held = 0
+        while index < count and held < CLOSED_AT_ONCE:
+            owner = <Descriptor>owners[index]
+            index += 1
+            if owner._number >= 0:
+                # OWNERSHIP: forgotten before it is closed, as in close().
+                numbers[held] = owner._number
+                owner._number = -1
+                held += 1
+        with nogil:
+            for at in range(held):
+                result = fdp_close(numbers[at])
+                if result < 0 and trouble == 0:
+                    trouble, troubled = result, numbers[at]
+    if trouble < 0:
+        close_failed(troubled, trouble)
+    return 0
 
 
 cdef bint wants_inheritable(object value) except -1:
@@ -386,11 +419,14 @@ cdef int _detached(object source) except -1:
 
 
 cdef long long bounded(object value, str name, long long low, long long high) except? -1:
+    cdef int overflow = 0
+    cdef long long number
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}: takes an int, not {value!r}")
-    if value < low or value > high:
+    number = PyLong_AsLongLongAndOverflow(value, &overflow)
+    if overflow or number < low or number > high:
         raise ValueError(f"{name}: {value} is not between {low} and {high}")
-    return value
+    return number
 
 
 cdef int borrowed(object value, str name) except -1:

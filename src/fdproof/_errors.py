@@ -5,7 +5,8 @@ travels with descriptors owns them.
 """
 
 import errno
-from typing import Any
+from types import TracebackType
+from typing import Any, Literal, Self
 
 __all__ = [
     "ClosedError",
@@ -13,6 +14,7 @@ __all__ = [
     "FlagError",
     "StaleError",
     "StateError",
+    "TruncatedError",
     "UnsupportedError",
 ]
 
@@ -38,6 +40,54 @@ class StaleError(Error):
 
     Nothing that was learnt about it may be acted on any more.
     """
+
+
+class TruncatedError(Error):
+    """A message lost something on its way in; what did arrive is in ``message``, owned by this error.
+
+    Leaving the ``with`` block of the error closes it. Dropped without that, each descriptor warns.
+
+    Attributes:
+        message: the ``fdproof.passing.Message`` with everything that arrived.
+        reason: why the rest did not: "limit", the table of this process is full; "room", the peer sent
+            more descriptors than were asked for; "refused", a security module or the kernel kept
+            something back; "data", the datagram is longer than was asked for.
+        came: how many descriptors arrived. It can be more than asked for, and all are owned.
+        asked: how many were asked for.
+    """
+
+    def __init__(
+        self,
+        explanation: str,
+        message: Any,
+        reason: Literal["limit", "room", "refused", "data"],
+        *,
+        came: int,
+        asked: int,
+    ) -> None:
+        super().__init__(explanation)
+        self.message = message
+        self.reason = reason
+        self.came = came
+        self.asked = asked
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a TruncatedError cannot be pickled or copied, because it owns descriptors")
+
+    def close(self) -> None:
+        """Close everything that arrived; twice is quiet."""
+        self.message.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 class UnsupportedError(Error, OSError):

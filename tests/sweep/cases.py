@@ -1,16 +1,24 @@
 """One operation or more for every public operation of fdproof, to be swept by fdproof itself."""
 
 import os
+import pickle
 import select
 import signal
 import socket
 import warnings
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import anyio
 
 import fdproof
-from fdproof import FileFlags
+from fdproof import FileFlags, TruncatedError, passing
 from fdproof.notifier import Filter, Listener, Rule
 from fdproof.observe import snapshot
+from fdproof.passing import Message, _sharing
+
+_SO_PASSPIDFD = 76
 
 # What each case is there for: public names as their module lists them, methods with their class.
 COVERS: dict[str, tuple[str, ...]] = {}
@@ -23,6 +31,15 @@ _RECORD = "A value without system calls."
 _ANSWER = (
     "It acts on a supervised call, which exists in a target only: tests/notifier/test_listener.py."
 )
+
+# The features of the kernel that a case needs, by their names in tests/kernel_features.py.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "asking_for_the_peer": ("SO_PEERPIDFD",),
+    "passing_by_datagrams": ("SO_PASSPIDFD",),
+    "passing_descriptors": ("SO_PASSPIDFD",),
+    "passing_too_many": ("SO_PASSPIDFD",),
+    "passing_what_is_refused": ("SO_PASSPIDFD",),
+}
 
 # Public names without a case, and why. The completeness test reads it.
 EXEMPT: dict[str, str] = {
@@ -53,6 +70,11 @@ EXEMPT: dict[str, str] = {
         for name in ("argument", "holds", "mask", "spelled", "value")
     },
     **{f"fdproof.notifier.Rule.{name}": _RECORD for name in ("conditions", "name")},
+    **{f"fdproof.passing.Credentials.{name}": _RECORD for name in ("gid", "pid", "uid")},
+    **{
+        f"fdproof.passing.Peer.{name}": _RECORD
+        for name in ("gid", "groups", "pid", "process", "uid")
+    },
 }
 
 
@@ -348,6 +370,136 @@ def keeping_headroom() -> None:
         headroom.run("accept", _comm).close()
         assert headroom.refill() == headroom.held
     headroom.close()
+
+
+# Passing.
+
+
+def _asking_pair(kind: int) -> tuple[socket.socket, socket.socket]:
+    """The second end asks for credentials and pidfds."""
+    near, far = socket.socketpair(socket.AF_UNIX, kind)
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    far.setsockopt(socket.SOL_SOCKET, _SO_PASSPIDFD, 1)
+    return near, far
+
+
+@covers(
+    "fdproof.passing.send",
+    "fdproof.passing.receive",
+    "fdproof.passing.Message",
+    *(
+        f"fdproof.passing.Message.{name}"
+        for name in ("address", "close", "credentials", "data", "files", "flags", "process")
+    ),
+    "fdproof.passing.Credentials",
+    "fdproof.passing.Credentials.current",
+)
+def passing_descriptors() -> None:
+    near, far = _asking_pair(socket.SOCK_STREAM)
+    with near, far, _comm() as one, fdproof.eventfd() as other:
+        own = passing.Credentials.current()
+        passing.send(near, b"data", [one, other, one], credentials=own)
+        with passing.receive(far, 100, 3) as message:
+            assert (message.data, message.credentials) == (b"data", own)
+            assert (message.address, message.flags) == (None, 0)
+            assert message.process is not None
+            with message.files[0].into_file() as stream:
+                stream.read()
+        message.close()
+        with passing.Message(b"", [one.duplicate()]):
+            pass
+
+
+def passing_by_datagrams() -> None:
+    near, far = _asking_pair(socket.SOCK_DGRAM)
+    with near, far, _comm() as one:
+        passing.send(near, b"", [one])
+        with passing.receive(far, 100, 1, peek=True), passing.receive(far, 100, 1):
+            pass
+
+
+def passing_too_many() -> None:
+    near, far = _asking_pair(socket.SOCK_SEQPACKET)
+    with near, far, _comm() as one:
+        passing.send(near, b"data", [one] * 9)
+        try:
+            passing.receive(far, 2)
+        except TruncatedError as error:
+            error.close()
+
+
+def passing_what_is_refused() -> None:
+    near, far = _asking_pair(socket.SOCK_STREAM)
+    with near, far, _comm() as one:
+        for more in (1, 300):
+            try:
+                passing.send(near, b"x", [one, *[999] * more])
+            except OSError:
+                pass
+
+
+@covers(
+    *(
+        f"fdproof.passing.Channel.{name}"
+        for name in ("close", "closed", "end_receiving", "end_sending", "fileno", "pair")
+    ),
+    "fdproof.passing.Channel",
+    "fdproof.passing.Channel.receive",
+    "fdproof.passing.Channel.send",
+)
+def passing_whole_messages() -> None:
+    near, far = passing.Channel.pair()
+    with near, far, _comm() as one:
+        near.send(b"data", [one] * 300, timeout=0)
+        with far.receive(timeout=0) as message:
+            assert len(message.files) == 300
+        near.send(b"x" * 100_000)
+        near.end_sending()
+        assert len(far.receive().data) == 100_000
+        try:
+            far.receive()
+        except EOFError:
+            far.end_receiving()
+    assert near.closed
+
+
+@covers("fdproof.passing.Channel.send_async", "fdproof.passing.Channel.receive_async")
+def passing_whole_messages_in_a_loop() -> None:
+    """Driven by hand: an event loop has descriptors of its own."""
+    near, far = passing.Channel.pair()
+
+    async def both() -> None:
+        with near, far, _comm() as one:
+            await near.send_async(b"data", [one] * 300)
+            with await far.receive_async():
+                pass
+
+    anyio.run(both)
+
+
+def _receive_what_is_there(sock: socket.socket, *arguments: Any, **options: Any) -> Message:
+    """How often a receive looks before it waits is chance: here it begins when there is something."""
+    select.select([sock], [], [])
+    return passing.receive(sock, *arguments, **options)
+
+
+@covers("fdproof.passing.stop_sharing")
+def passing_through_multiprocessing() -> None:
+    setattr(_sharing, "receive", _receive_what_is_there)  # noqa: B010  # mypy knows only its own
+    with _comm() as one:
+        try:
+            pickle.loads(ForkingPickler.dumps(one)).close()
+            ForkingPickler.dumps(one)
+        finally:
+            passing.stop_sharing()
+
+
+@covers("fdproof.passing.peer", "fdproof.passing.Peer", "fdproof.passing.Peer.close")
+def asking_for_the_peer() -> None:
+    near, far = socket.socketpair()
+    with near, far, passing.peer(near) as peer:
+        assert peer.pid == os.getpid()
+    peer.close()
 
 
 # The notifier, as far as it can be had in a supervised process.

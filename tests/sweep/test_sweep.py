@@ -7,6 +7,7 @@ import pytest
 
 import fdproof
 import fdproof.notifier
+import fdproof.passing
 from fdproof.observe import snapshot
 from tests.check.swept import DIRECTORY as CHECK_DIRECTORY
 from tests.check.swept import swept
@@ -22,7 +23,13 @@ CASES = [
 FILE = str((CHECK_DIRECTORY / ".." / "sweep" / "cases.py").resolve())
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.requires_kernel(*cases.NEEDS.get(case, ())))
+        for case in CASES
+    ],
+)
 def test_nothing_is_left_or_lost_whatever_fails(case: str) -> None:
     report = swept(case, FILE, all_errnos=True, timeout=20, jobs=1)
 
@@ -50,7 +57,11 @@ def public_names(module: ModuleType) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", [fdproof, fdproof.notifier], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module",
+    [fdproof, fdproof.notifier, fdproof.passing],
+    ids=lambda module: module.__name__,
+)
 def test_every_public_operation_has_a_case(module: ModuleType) -> None:
     covered = {name for names in cases.COVERS.values() for name in names}
 
@@ -69,10 +80,11 @@ def test_cases_and_exemptions_name_what_exists() -> None:
     existing = (
         public_names(fdproof)
         | public_names(fdproof.notifier)
+        | public_names(fdproof.passing)
         | {f"{snapshot.__name__}.{name}" for name in snapshot.__all__}
     )
     covered = {name for names in cases.COVERS.values() for name in names}
 
     assert (covered | set(cases.EXEMPT)) - existing == set()
     assert covered & set(cases.EXEMPT) == set()
-    assert set(cases.COVERS) <= set(CASES)
+    assert set(cases.COVERS) | set(cases.NEEDS) <= set(CASES)
