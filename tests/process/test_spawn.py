@@ -69,6 +69,28 @@ def test_environment_is_the_whole_environment() -> None:
     assert output(["/usr/bin/env"], env={}) == ""
 
 
+@pytest.mark.parametrize("start", ["spawn", "prepare", "with other ids"])
+@pytest.mark.parametrize("env", [None, {}, {"ME": "1", "MEA": "2", "HOME": "/"}])
+def test_the_program_is_told_its_own_pid(start: str, env: dict[str, str] | None) -> None:
+    options: dict[str, Any] = {"env": env, "pid_variable": "ME", "stdout": PIPE}
+    if start == "with other ids":
+        options["group"] = os.getegid()
+    if start == "prepare":
+        with process.prepare(["/usr/bin/env"], **options) as prepared:
+            child = prepared.publish()
+    else:
+        child = process.spawn(["/usr/bin/env"], **options)
+    with child:
+        out, _ = child.communicate()
+    assert out is not None
+    told = dict(line.split(b"=", 1) for line in out.splitlines() if b"=" in line)
+
+    assert told.pop(b"ME") == str(child.pid).encode()
+    if env is not None:
+        assert told == {name.encode(): env[name].encode() for name in env if name != "ME"}
+    assert "ME" not in os.environ
+
+
 def test_environment_is_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FDPROOF_TEST", "here")
     monkeypatch.delenv("HOME", raising=False)
@@ -168,6 +190,8 @@ def test_a_change_of_user_leaves_this_process_dumpable() -> None:
         ({"group": "nobody-at-all"}, "group: there is no group"),
         ({"extra_groups": [-1]}, "extra_groups: -1 is not"),
         ({"umask": 0o1000}, "umask: 512 is not between"),
+        ({"pid_variable": "A=B"}, "pid_variable: 'A=B' cannot be the name of a variable"),
+        ({"pid_variable": ""}, "pid_variable: '' cannot be the name of a variable"),
         ({"parent_death_signal": 0}, "parent_death_signal: 0 is not between"),
         ({"new_session": True, "process_group": 0}, "process_group: a new session begins"),
         ({"env": {"A=B": "1"}}, "env: 'A=B' cannot be the name"),

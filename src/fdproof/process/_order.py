@@ -50,6 +50,7 @@ class Options(TypedDict, total=False):
     process_group: int | None
     cgroup: Path | Source | None
     parent_death_signal: int | None
+    pid_variable: str | None
 
 
 class Order:
@@ -60,6 +61,7 @@ class Order:
     """
 
     environment: list[bytes] | None = None
+    pid_variable: bytes | None = None
     directory: bytes | None = None
     moves: tuple[Move, ...] = ()
     kept: tuple[int, ...] = (0, 1, 2)
@@ -151,6 +153,12 @@ def _apply(order: Order, options: Options, streams: Streams, channel: int | None
     env = options.get("env")
     if env is not None:
         order.environment = _environment(env)
+    variable = options.get("pid_variable")
+    if variable is not None:
+        name = _variable(_encoded(variable, "pid_variable"), "pid_variable")
+        others = _environment(os.environb) if order.environment is None else order.environment
+        order.environment = [one for one in others if not one.startswith(name + b"=")]
+        order.pid_variable = name
     directory = options.get("cwd")
     if directory is not None:
         order.directory = _encoded(directory, "cwd")
@@ -182,10 +190,13 @@ def _encoded(text: Path, name: str) -> bytes:
 
 def _environment(env: Mapping[str, str] | Mapping[bytes, bytes]) -> list[bytes]:
     pairs = [(_encoded(name, "env"), _encoded(value, "env")) for name, value in env.items()]
-    wrong = [name for name, _ in pairs if not name or b"=" in name]
-    if wrong:
-        raise ValueError(f"env: {os.fsdecode(wrong[0])!r} cannot be the name of a variable")
-    return [name + b"=" + value for name, value in pairs]
+    return [_variable(name, "env") + b"=" + value for name, value in pairs]
+
+
+def _variable(name: bytes, option: str) -> bytes:
+    if not name or b"=" in name:
+        raise ValueError(f"{option}: {os.fsdecode(name)!r} cannot be the name of a variable")
+    return name
 
 
 def _between(options: Options, name: str, low: int, high: int) -> int:

@@ -19,6 +19,7 @@
 #define FDP_CLOSE_RANGE_UNSHARE 2
 #define FDP_STACK (64 * 1024)
 #define FDP_GO 'g'
+#define FDP_PID_ROOM 12
 
 /* The 16-bit calls keep the plain names where both exist. */
 #ifdef SYS_setgroups32
@@ -72,6 +73,7 @@ struct fdp_order {
     int extra_group_count;
     int own_memory;
     int channel; /* where a prepared child announces itself and waits for its publish, or -1 */
+    char *own_pid; /* room in envp for the child's own pid, or NULL */
     pid_t parent;
     sigset_t mask;
     struct fdp_report *report;
@@ -126,6 +128,19 @@ static inline int fdp_close_all_but(const int *kept, int count)
         first = (unsigned int)kept[index] + 1;
     }
     return fdp_close_range(first, ~0U, 0);
+}
+
+/* The room holds the digits of any pid and a NUL. */
+static inline void fdp_write_pid(char *room)
+{
+    char digits[FDP_PID_ROOM];
+    int count = 0, pid = getpid();
+
+    for (; pid; pid /= 10)
+        digits[count++] = (char)('0' + pid % 10);
+    while (count)
+        *room++ = digits[--count];
+    *room = 0;
 }
 
 /* Returns only if no path could be executed, with the errno that says most. */
@@ -209,6 +224,8 @@ static int fdp_child(void *argument)
         if (order->death_signal && fdp_orphaned(order->parent))
             _exit(127);
     }
+    if (order->own_pid)
+        fdp_write_pid(order->own_pid);
     sigprocmask(SIG_SETMASK, &order->mask, NULL);
     FDP_STEP(FDP_EXEC, fdp_exec(order));
 failed:

@@ -1,6 +1,7 @@
 """Make a child: in one compiled call it is born, has its pidfd, and has an owner."""
 
 cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdlib cimport calloc, free
 from posix.types cimport gid_t
@@ -27,6 +28,7 @@ cdef extern from "_spawn.h" nogil:
         FDP_DEATH_SIGNAL
         FDP_ANNOUNCE
         FDP_EXEC
+        FDP_PID_ROOM
         MAP_ANONYMOUS
         MAP_SHARED
         PROT_READ
@@ -63,6 +65,7 @@ cdef extern from "_spawn.h" nogil:
         int extra_group_count
         int own_memory
         int channel
+        char *own_pid
         fdp_report *report
 
     int fdp_start(fdp_order *order, int *pidfd)
@@ -130,6 +133,7 @@ cdef class Start:
     cdef fdp_order _c
     cdef fdp_report _own_report
     cdef fdp_report *_shared_report
+    cdef bytearray _own_pid
 
     def __init__(self, order not None):
         cdef Py_ssize_t index
@@ -137,7 +141,14 @@ cdef class Start:
         self._order = order
         self._c.paths = _strings(order.paths)
         self._c.argv = _strings(order.arguments)
-        self._c.envp = _environment() if order.environment is None else _strings(order.environment)
+        if order.pid_variable is None:
+            self._c.envp = _environment() if order.environment is None else _strings(order.environment)
+        else:
+            # A text of this child's alone, which the child completes.
+            self._own_pid = bytearray(order.pid_variable + b"=" + bytes(FDP_PID_ROOM))
+            self._c.own_pid = PyByteArray_AS_STRING(self._own_pid) + len(order.pid_variable) + 1
+            self._c.envp = _strings(order.environment + [b""])
+            self._c.envp[len(order.environment)] = PyByteArray_AS_STRING(self._own_pid)
         self._c.directory = NULL if order.directory is None else PyBytes_AS_STRING(order.directory)
         self._c.moves = <fdp_move *>_array(len(order.moves), sizeof(fdp_move))
         self._c.move_count = <int>len(order.moves)

@@ -42,6 +42,7 @@ def spawn(
     process_group: int | None = None,
     cgroup: Path | Source | None = None,
     parent_death_signal: int | None = None,
+    pid_variable: str | None = None,
 ) -> Process:
     """Start a program in a child, whose pidfd comes out of the call that makes it.
 
@@ -69,6 +70,8 @@ def spawn(
         cgroup: directory of the control group (version 2) that it starts in, as a path or a descriptor.
         parent_death_signal: what it gets when the *thread* that calls this ends. Not after it runs a
             set-user-ID program.
+        pid_variable: the environment variable that is to tell the program its own pid, as LISTEN_PID
+            does in socket activation.
 
     Returns:
         The process, which owns the child: see Process.
@@ -99,6 +102,7 @@ def spawn(
         process_group,
         cgroup,
         parent_death_signal,
+        pid_variable,
     )
     options = _NO_OPTIONS if values == _DEFAULTS else _given(values)
     streams = Streams()
