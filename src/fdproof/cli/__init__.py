@@ -3,6 +3,7 @@
 import click
 
 from fdproof.cli.check import check
+from fdproof.cli.store import store
 
 __all__ = ["main"]
 
@@ -14,3 +15,4 @@ def main() -> None:
 
 
 main.add_command(check)
+main.add_command(store)
