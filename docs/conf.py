@@ -46,6 +46,8 @@ nitpick_ignore_regex = [
     ),
     # Its values show in signatures without the module it comes from.
     (r"py:class", r"fdproof\.process\.Literal"),
+    # What can be sent; its name is typing_extensions' own before Python 3.12.
+    (r"py:class", r"Buffer"),
     # Type variables and private names show in signatures and have no page.
     (r"py:.*", r"([A-Z]|.*\._\w+(\..*)?)"),
 ]
