@@ -1,0 +1,208 @@
+"""Calls that make and end tasks, and say which of them share a table."""
+
+import errno
+import signal
+from typing import TYPE_CHECKING, cast
+
+from fdproof.model._caller import Caller, system_call
+from fdproof.model._failure import failure
+from fdproof.model._process import Process, ProcessTable
+
+if TYPE_CHECKING:
+    from fdproof.model._task import Task
+
+__all__ = ["ProcessCalls"]
+
+CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND = 0x100, 0x200, 0x400, 0x800
+CLONE_PIDFD, CLONE_THREAD, CLONE_SYSVSEM = 0x1000, 0x10000, 0x40000
+_CLONE = (
+    CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_PIDFD | CLONE_THREAD | CLONE_SYSVSEM
+)
+_NAMESPACES = (
+    0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000 | 0x80
+)
+_UNSHARE = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
+RLIM_INFINITY = 2**64 - 1
+
+
+class ProcessCalls(Caller):
+    """fork, clone, unshare, execve, exit, setrlimit and getpid."""
+
+    @system_call
+    def getpid(self) -> int:
+        """Return the number of the process."""
+        return self.process.pid
+
+    @system_call
+    def fork(self) -> "Task":
+        """Make a process with a copy of the table; what is reserved stays behind.
+
+        Returns:
+            Its one thread.
+
+        Raises:
+            OSError: EMFILE, the table reaches beyond an ``nr_open`` lowered since; ENOMEM.
+        """
+        return self.clone(signal.SIGCHLD)
+
+    @system_call
+    def clone(self, flags: int) -> "Task":
+        """Make a thread or a process.
+
+        Args:
+            flags: CLONE_FILES shares the table; CLONE_THREAD, with CLONE_SIGHAND and CLONE_VM, makes a
+                thread; CLONE_PIDFD makes a pidfd, ``pidfd`` of the new task. The low byte is the signal.
+
+        Returns:
+            The new task.
+
+        Raises:
+            OSError: EINVAL, flags that need others; EMFILE, ENOMEM: the table, or the pidfd.
+            NotImplementedError: a flag that the model does not know.
+        """
+        asked = flags & ~0xFF
+        if asked & ~_CLONE:
+            raise NotImplementedError(f"flags: the model does not know {asked & ~_CLONE:#x}")
+        if flags & CLONE_THREAD and not flags & CLONE_SIGHAND:
+            raise failure(errno.EINVAL)
+        if flags & CLONE_SIGHAND and not flags & CLONE_VM:
+            raise failure(errno.EINVAL)
+        self.kernel.fallible("copy_process", errno.ENOMEM)
+        table = self._table_for_clone(flags)
+        kind = cast("type[Task]", type(self))
+        pidfd = None
+        try:
+            if flags & CLONE_THREAD:
+                task = kind(self.process, table, self.kernel.new_pid())
+            else:
+                process = self.process
+                task = kind(
+                    Process(
+                        self.kernel,
+                        process,
+                        uid=process.uid,
+                        gid=process.gid,
+                        soft=process.soft,
+                        hard=process.hard,
+                    ),
+                    table,
+                )
+        except BaseException:
+            table.drop()
+            raise
+        if flags & CLONE_PIDFD:
+            try:
+                pidfd = self.pidfd_for_clone(task)
+            except OSError:
+                task.vanish()
+                raise
+        for found in self.filters:
+            task.filters.append(found)
+            found.join()
+        task.pidfd = pidfd
+        return task
+
+    @system_call
+    def unshare(self, flags: int) -> None:
+        """Stop sharing: with CLONE_FILES the table, of which the caller gets a copy.
+
+        Raises:
+            OSError: EINVAL, unknown flags, or CLONE_THREAD, CLONE_SIGHAND or CLONE_VM in a process with
+                several threads; EMFILE, ENOMEM: the copy.
+            NotImplementedError: a flag for namespaces, which the model does not have.
+        """
+        if flags & ~(_UNSHARE | _NAMESPACES):
+            raise failure(errno.EINVAL)
+        if flags & _NAMESPACES:
+            raise NotImplementedError("flags: the model has no namespaces")
+        if flags & (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM) and len(self.process.threads) > 1:
+            raise failure(errno.EINVAL)
+        if flags & CLONE_FILES:
+            self._unshare_files()
+
+    @system_call
+    def execve(self) -> None:
+        """Go on as another program: close what is close-on-exec, in a table of its own.
+
+        The other threads of the process end, and the caller takes the process's number.
+
+        Raises:
+            OSError: EMFILE, ENOMEM: the copy of a table that is shared. Linux kills the process then.
+        """
+        for task in tuple(self.process.threads):
+            if task is not self:
+                task.end(0)
+        del self.kernel.tasks[self.pid]
+        self.pid = self.process.pid
+        self.kernel.tasks[self.pid] = cast("Task", self)
+        self._unshare_files()
+        for file in self.files.remove_close_on_exec():
+            self.kernel.fput(file)
+
+    @system_call
+    def exit(self, status: int = 0) -> None:
+        """End this thread; with the last user of a table, everything in it is closed, ascending."""
+        self.end((status & 0xFF) << 8)
+
+    @system_call
+    def setrlimit(self, soft: int, hard: int | None = None) -> None:
+        """Set RLIMIT_NOFILE of the process; what is open beyond it stays open.
+
+        Args:
+            soft: no new number may reach this.
+            hard: no soft limit may be higher; unchanged unless told.
+
+        Raises:
+            OSError: EINVAL, soft is above hard; EPERM, hard is above ``nr_open``, or raised by
+                somebody who is not root.
+        """
+        process = self.process
+        hard = process.hard if hard is None else hard
+        if soft > hard:
+            raise failure(errno.EINVAL)
+        if hard > self.kernel.nr_open or (hard > process.hard and self.uid != 0):
+            raise failure(errno.EPERM)
+        process.soft, process.hard = soft, hard
+
+    def end(self, status: int) -> None:
+        """End this thread, by itself or by a signal.
+
+        Args:
+            status: as waitid finds it: ``exit(7)`` is 7 << 8, a signal is its number.
+        """
+        if self.ended:
+            return
+        self.ended = True
+        if self.pending is not None:
+            self.pending.abandon()
+        filters, self.filters = self.filters, []
+        for found in filters:
+            found.leave(cast("Task", self))
+        self.files.drop()
+        del self.kernel.tasks[self.pid]
+        self.process.thread_ended(cast("Task", self), status)
+
+    def vanish(self) -> None:
+        """Undo the making of a task that nobody has seen."""
+        self.ended = True
+        self.files.drop()
+        del self.kernel.tasks[self.pid]
+        self.process.threads.remove(cast("Task", self))
+        if not self.process.threads:
+            self.kernel.reap(self.process)
+
+    def pidfd_for_clone(self, task: "Task") -> int:
+        """Make the pidfd that CLONE_PIDFD asks for, in the caller's table."""
+        raise NotImplementedError
+
+    def _table_for_clone(self, flags: int) -> ProcessTable:
+        if not flags & CLONE_FILES:
+            return self.files.duplicate()
+        self.files.users += 1
+        return self.files
+
+    def _unshare_files(self) -> None:
+        shared = self.files
+        if shared.users > 1:
+            self.files = shared.duplicate()
+            shared.drop()

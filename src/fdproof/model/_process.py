@@ -1,0 +1,121 @@
+"""Processes: what their threads share, and the tables that may be shared between processes."""
+
+import errno
+from typing import TYPE_CHECKING, Self
+
+from fdproof.model._file import File
+from fdproof.model._table import Table
+
+if TYPE_CHECKING:
+    from fdproof.model._kernel import Kernel
+    from fdproof.model._task import Task
+
+__all__ = ["Process", "ProcessTable"]
+
+
+class ProcessTable(Table[File]):
+    """The table of one or more tasks: each open slot has a reference to its file."""
+
+    __slots__ = ("kernel", "users")
+
+    def __init__(self, kernel: "Kernel") -> None:
+        super().__init__(nr_open=kernel.nr_open)
+        self.kernel = kernel
+        # INVARIANT: at zero everything is closed, and nobody uses it again.
+        self.users = 1
+        kernel.tables[self] = None
+
+    def duplicate(self, *, without: tuple[int, int] | None = None) -> Self:
+        """Return a copy with references of its own (dup_fd).
+
+        Raises:
+            OSError: EMFILE, see ``copy``; ENOMEM.
+        """
+        self.kernel.fallible("dup_fd", errno.ENOMEM)
+        try:
+            copy = self.copy(without=without)
+        except OSError:
+            # The half-made copy was registered when it was made.
+            self.kernel.tables.popitem()
+            raise
+        for file in copy._files:
+            if file is not None:
+                file.references += 1
+        return copy
+
+    def drop(self) -> None:
+        """Give up one use; with the last one, close everything, ascending."""
+        self.users -= 1
+        if not self.users:
+            del self.kernel.tables[self]
+            for file in self.remove_range(0, self.size - 1):
+                self.kernel.fput(file)
+
+    def _empty(self) -> Self:
+        return type(self)(self.kernel)
+
+    def _allocate(self, size: int) -> None:
+        self.kernel.fallible("expand_fdtable", errno.ENOMEM)
+
+
+class Process:
+    """A thread group.
+
+    It is running while it has threads, then a zombie until it is reaped.
+
+    Args:
+        kernel: where it runs.
+        parent: who may wait for it; None for init, who reaps at once.
+        uid, gid: who it runs as; 0 has every privilege.
+        soft, hard: RLIMIT_NOFILE.
+    """
+
+    def __init__(
+        self,
+        kernel: "Kernel",
+        parent: "Process | None",
+        *,
+        uid: int,
+        gid: int,
+        soft: int,
+        hard: int,
+    ) -> None:
+        self.kernel = kernel
+        self.parent = parent
+        self.uid, self.gid = uid, gid
+        self.soft, self.hard = soft, hard
+        self.pid = kernel.new_pid()
+        self.children: list[Process] = []
+        self.threads: list[Task] = []
+        self.status: int | None = None
+        """What waitid finds: ``exit(7)`` is 7 << 8, a signal is its number; None while it runs."""
+        self.reaped = False
+        self.group_status: int | None = None
+        """The status of an end that all threads share: a fatal signal, exit_group(2)."""
+        kernel.processes[self.pid] = self
+        if parent is not None:
+            parent.children.append(self)
+
+    @property
+    def is_zombie(self) -> bool:
+        """Whether all threads have ended, and nobody has asked for the status yet."""
+        return self.status is not None and not self.reaped
+
+    def thread_ended(self, task: "Task", status: int) -> None:
+        """Hear of the end of a thread; with the last one the process ends."""
+        self.threads.remove(task)
+        if task.pid == self.pid:
+            self._leader_status = status
+        if self.threads:
+            return
+        self.status = self._leader_status if self.group_status is None else self.group_status
+        for child in self.children:
+            child.parent = None
+            if child.is_zombie:
+                self.kernel.reap(child)
+        self.children.clear()
+        self.kernel.process_ended(self)
+        if self.parent is None:
+            self.kernel.reap(self)
+
+    _leader_status = 0
