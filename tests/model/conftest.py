@@ -1,0 +1,48 @@
+"""The two subjects that one test runs on: the model and the running kernel."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fdproof.model import Kernel
+from tests.model.agents import Agents
+from tests.model.kernel_subject import RealKernel
+
+
+@pytest.fixture(scope="package", autouse=True)
+def agents() -> Iterator[Agents | None]:
+    """The agents, for root: only root can start tasks of any user, as the model can."""
+    if os.geteuid() != 0:
+        yield None
+        return
+    # Not below pytest's own directory, which nobody else may look into.
+    directory = Path(tempfile.mkdtemp(prefix="fdproof-model-"))
+    try:
+        directory.chmod(0o755)
+        with Agents(directory) as agents:
+            yield agents
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture
+def real_kernel(agents: Agents | None) -> Iterator[RealKernel]:
+    """The running kernel as a subject."""
+    if agents is None:
+        pytest.skip("needs root")
+    kernel = RealKernel(agents)
+    yield kernel
+    kernel.close()
+
+
+@pytest.fixture(params=["model", pytest.param("linux", marks=pytest.mark.root)])
+def kernel(request: pytest.FixtureRequest) -> Kernel | RealKernel:
+    """The model, then the running kernel."""
+    if request.param == "model":
+        return Kernel()
+    real: RealKernel = request.getfixturevalue("real_kernel")
+    return real

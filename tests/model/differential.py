@@ -1,0 +1,245 @@
+"""One program on the model and on the kernel, compared after every step."""
+
+import errno
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from fcntl import F_GETFL
+from types import ModuleType
+from typing import Any
+
+import fdproof.model
+from fdproof.model import Task
+from tests.model.agents import Agents, Entry, Stuck
+from tests.model.kernel_subject import RealKernel, RealTask
+from tests.model.program import Blocking, Failed, Program, Side, Spawn, Step
+from tests.model.vocabulary import CALLS, Draw, step
+
+__all__ = ["Comparison", "Difference", "minimal", "random_program", "replay"]
+
+MOST_TASKS = 4
+BOUND = 72
+
+
+class Difference(Exception):
+    """Model and kernel went different ways.
+
+    Args:
+        program: as far as it went.
+        what: was compared.
+        model, linux: what each of the two said.
+    """
+
+    def __init__(self, program: Program, what: str, model: object, linux: object) -> None:
+        super().__init__(f"{program}\n\n{what}\n  model: {model}\n  Linux: {linux}")
+        self.program = program
+        self.what = what
+        self.model, self.linux = model, linux
+
+
+class Comparison:
+    """A program under way on both subjects.
+
+    Args:
+        agents: run the kernel's side.
+        spawns: the tasks to start with.
+        model: the package that is compared; a mutated one at times.
+    """
+
+    def __init__(
+        self,
+        agents: Agents,
+        spawns: Sequence[Spawn],
+        model: ModuleType = fdproof.model,
+    ) -> None:
+        self.spawns = tuple(spawns)
+        self.steps: list[Step] = []
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.model = Side(model.Kernel(), spawns)
+        self._kernel = RealKernel(agents, directory)
+        try:
+            self._kernel.bound = BOUND
+            self.linux = Side(self._kernel, spawns)
+        except BaseException:
+            self._kernel.close()
+            raise
+
+    def close(self) -> None:
+        """End the tasks of the kernel's side."""
+        self._kernel.close()
+
+    @property
+    def program(self) -> Program:
+        """What was run so far."""
+        return Program(self.spawns, tuple(self.steps))
+
+    def alive(self) -> list[int]:
+        """The tasks that can make a call."""
+        return [
+            index
+            for index, task in enumerate(self.model.tasks)
+            if not task.ended and index not in self.model.pending
+        ]
+
+    def step(self, step: Step) -> None:
+        """Execute a step on both sides.
+
+        A step of a task that cannot make one, and a call that would wait, is left out.
+
+        Raises:
+            Difference: the two did not do the same.
+        """
+        if step.task >= len(self.model.tasks) or step.task not in self.alive():
+            return
+        self.steps.append(step)
+        model = self.model.run(step)
+        if isinstance(model, Blocking):
+            self.steps.pop()
+            return
+        try:
+            linux = self.linux.run(step)
+            self.outcomes[step.call, model.error if isinstance(model, Failed) else "ok"] += 1
+            self._compare(str(step), model, linux)
+            self._settle(step)
+            self._compare_tables()
+        except Stuck as stuck:
+            raise Difference(self.program, str(step), model, f"stuck: {stuck}") from None
+
+    def _compare(self, what: str, model: object, linux: object) -> None:
+        if model != linux:
+            raise Difference(self.program, what, model, linux)
+
+    def _settle(self, step: Step) -> None:
+        """Wait for what the kernel does in its own time: the ends of tasks, and of calls."""
+        for ours, real in zip(self.model.tasks, self.linux.tasks, strict=True):
+            assert isinstance(real, RealTask)
+            if ours.ended and not real.ended:
+                real.wait_for_end()
+        for index, pending in list(self.model.pending.items()):
+            if self.model.tasks[index].ended:
+                del self.model.pending[index], self.linux.pending[index]
+            elif pending.done:
+                what = f"{step}, the call that task {index} had under way"
+                self._compare(what, self.model.finished(index), self.linux.finished(index))
+            else:
+                self._compare(f"{step}, done", False, self.linux.pending[index].done)
+
+    def _compare_tables(self) -> None:
+        places: list[tuple[int, int]] = []
+        serials: list[object] = []
+        seen: set[int] = set()
+        for index in self.alive():
+            ours, real = self.model.tasks[index], self.linux.tasks[index]
+            assert isinstance(real, RealTask)
+            entries = entries_of(ours, serials, seen)
+            observed = real.observe()
+            if entries != observed:
+                self._compare(f"table of task {index}", _readable(entries), _readable(observed))
+            places += [(real.id, entry.number) for entry in observed if entry.same == entry.number]
+        if len(self.model.tasks) > 1 and places:
+            first: dict[object, int] = {}
+            classes = [first.setdefault(serial, at) for at, serial in enumerate(serials)]
+            self._compare(f"files of {places}", classes, self._kernel.agents.classes(places))
+
+
+def entries_of(task: Any, serials: list[object], seen: set[int]) -> tuple[Entry, ...]:
+    """Observe a table of the model as an agent observes the kernel's; add the files that it shows."""
+    first: dict[object, int] = {}
+    entries = []
+    for number, (file, cloexec) in task.table().items():
+        if number >= BOUND:
+            continue
+        same = first.setdefault(file, number)
+        if same == number:
+            serials.append(file)
+        try:
+            status = task.fcntl(number, F_GETFL)
+            position = task.lseek(number, 0, 1)
+        except OSError as error:
+            assert error.errno is not None
+            position = -error.errno
+        entries.append(Entry(number, same, int(cloexec), status, position))
+    return tuple(entries)
+
+
+def _readable(entries: Iterable[Entry]) -> str:
+    return "\n".join(
+        f"\n    {one.number}: file {one.same} cloexec={one.close_on_exec} status={one.status:#o} "
+        f"position={one.position if one.position >= 0 else errno.errorcode[-one.position]}"
+        for one in entries
+    )
+
+
+def random_program(
+    agents: Agents,
+    chooser: random.Random,
+    calls: Sequence[str],
+    steps: int,
+    model: ModuleType = fdproof.model,
+) -> Counter[tuple[str, str]]:
+    """Make a program up while it runs, of these calls.
+
+    Returns:
+        How often each call ended with which errno, or "ok".
+
+    Raises:
+        Difference: model and kernel did not do the same.
+    """
+    limit = chooser.choice((6, 8, 12, 16, 16, 24))
+    spawns = [Spawn(limit, chooser.choice((0, 0, 0, 5)))]
+    if chooser.randrange(4) == 0:
+        spawns.append(Spawn(limit))
+    comparison = Comparison(agents, spawns, model)
+    weights = [CALLS[call][0] for call in calls]
+    try:
+        for _ in range(steps):
+            alive = comparison.alive()
+            if not alive:
+                break
+            task = chooser.choice(alive)
+            call = chooser.choices(calls, weights)[0]
+            if call in ("fork", "clone") and len(alive) >= MOST_TASKS:
+                call = "exit"
+            ours = comparison.model.tasks[task]
+            draw = Draw(chooser, task, len(comparison.model.tasks), tuple(ours.table()), limit)
+            made = step(draw, call)
+            if any(call in found.calls for found in ours.filters):
+                made = Step(task, "begin", (call, *made.arguments))
+            comparison.step(made)
+    finally:
+        comparison.close()
+    return comparison.outcomes
+
+
+def replay(
+    agents: Agents, program: Program, model: ModuleType = fdproof.model
+) -> Difference | None:
+    """Run a program as it is written, and return the first difference."""
+    comparison = Comparison(agents, program.spawns, model)
+    try:
+        for each in program.steps:
+            comparison.step(each)
+    except Difference as difference:
+        return difference
+    finally:
+        comparison.close()
+    return None
+
+
+def minimal(
+    agents: Agents, found: Difference, model: ModuleType = fdproof.model
+) -> Difference:
+    """Leave out what a difference does not need: chunks of steps, then single ones."""
+    steps = found.program.steps
+    chunk = len(steps) // 2
+    while chunk:
+        start = 0
+        while start < len(steps):
+            shorter = Program(found.program.spawns, steps[:start] + steps[start + chunk :])
+            again = replay(agents, shorter, model)
+            if again is not None and again.what.split("(")[0] == found.what.split("(")[0]:
+                found, steps = again, again.program.steps
+            else:
+                start += chunk
+        chunk //= 2
+    return found

@@ -1,0 +1,177 @@
+"""Programs of system calls, in words that mean the same on the model and on the kernel.
+
+A program is a list of steps. A step names its task by the order in which tasks came to be, and
+so are pids named, and notifications; numbers of descriptors are what they are, since both
+subjects must agree on them.
+"""
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from fdproof.model import (
+    Blocked,
+    Credentials,
+    Info,
+    Kernel,
+    Notification,
+    Pidfd,
+    Received,
+    Task,
+    Waited,
+)
+from tests.model.kernel_subject import RealKernel, RealTask
+
+__all__ = ["Blocking", "Failed", "Notified", "Pid", "Program", "Side", "Spawn", "Step"]
+
+
+class Pid(NamedTuple):
+    """The pid, or thread id, of a task of the program."""
+
+    task: int
+
+
+class Notified(NamedTuple):
+    """The id of a notification of the program, by the order in which they were received."""
+
+    index: int
+
+
+class Failed(NamedTuple):
+    """The outcome of a call that failed."""
+
+    error: str
+
+
+class Blocking(NamedTuple):
+    """The outcome of a call that waits."""
+
+
+class Child(NamedTuple):
+    """The outcome of a fork or clone."""
+
+    task: int
+    pidfd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """A task that the program starts with."""
+
+    rlimit_nofile: int
+    uid: int = 0
+
+
+class Step(NamedTuple):
+    """One system call.
+
+    Args:
+        task: who makes it.
+        call: the name of a method.
+        arguments: its positional ones, then a dict of those by name.
+    """
+
+    task: int
+    call: str
+    arguments: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.call}({', '.join(map(repr, self.arguments))})"
+
+
+class Program(NamedTuple):
+    """Tasks, and what they do one after the other."""
+
+    spawns: tuple[Spawn, ...]
+    steps: tuple[Step, ...]
+
+    def __str__(self) -> str:
+        lines = [
+            f"task {index} = kernel.spawn(rlimit_nofile={spawn.rlimit_nofile}, uid={spawn.uid})"
+            for index, spawn in enumerate(self.spawns)
+        ]
+        lines += [f"task {step.task}: {step}" for step in self.steps]
+        return "\n".join(lines)
+
+
+class Side:
+    """A subject that runs a program.
+
+    Args:
+        kernel: the subject.
+        spawns: the tasks to start with.
+    """
+
+    def __init__(self, kernel: Kernel | RealKernel, spawns: Sequence[Spawn]) -> None:
+        self.kernel = kernel
+        self.tasks: list[Task | RealTask] = []
+        self.pending: dict[int, Any] = {}
+        self._names: dict[int, Pid] = {}
+        self._notifications: list[int] = []
+        for spawn in spawns:
+            self._join(kernel.spawn(rlimit_nofile=spawn.rlimit_nofile, uid=spawn.uid))
+
+    def _join(self, task: Task | RealTask) -> None:
+        identity = task.id if isinstance(task, RealTask) else task.pid
+        self._names[identity] = Pid(len(self.tasks))
+        self.tasks.append(task)
+
+    def run(self, step: Step) -> Any:
+        """Execute a step, and return its outcome in words that both subjects share."""
+        task = self.tasks[step.task]
+        positional = [self._resolved(one) for one in step.arguments if not isinstance(one, dict)]
+        named = [one for one in step.arguments if isinstance(one, dict)]
+        try:
+            if step.call == "begin":
+                self.pending[step.task] = task.begin(*positional)
+                return None
+            return self._outcome(getattr(task, step.call)(*positional, **(named[0] if named else {})))
+        except OSError as error:
+            return failed(error)
+        except Blocked:
+            return Blocking()
+
+    def finished(self, index: int) -> Any:
+        """Return the outcome of the call that a task has under way, once it has ended."""
+        try:
+            return self._outcome(self.pending.pop(index).result())
+        except OSError as error:
+            return failed(error)
+
+    def _resolved(self, argument: Any) -> Any:
+        if isinstance(argument, Pid):
+            task = self.tasks[argument.task]
+            return task.id if isinstance(task, RealTask) else task.pid
+        if isinstance(argument, Notified):
+            known = self._notifications
+            return known[argument.index] if argument.index < len(known) else 1
+        if isinstance(argument, tuple) and type(argument) is tuple:
+            return tuple(map(self._resolved, argument))
+        if isinstance(argument, Credentials):
+            return replace(argument, pid=self._resolved(argument.pid))
+        return argument
+
+    def _outcome(self, value: Any) -> Any:
+        if isinstance(value, (Task, RealTask)):
+            self._join(value)
+            return Child(len(self.tasks) - 1, value.pidfd if value.pidfd is not None else -1)
+        if isinstance(value, Received):
+            return replace(value, control=tuple(map(self._outcome, value.control)))
+        if isinstance(value, (Credentials, Waited, Info)):
+            return replace(value, pid=self.name(value.pid))
+        if isinstance(value, Notification):
+            self._notifications.append(value.id)
+            return "notification", self.name(value.pid), value.call
+        return value
+
+    def name(self, pid: int) -> Any:
+        """Return what the program calls a pid; the pid itself if it is of no task."""
+        return self._names.get(pid, pid)
+
+
+def failed(error: OSError) -> Failed:
+    """Return the outcome for an error."""
+    assert error.errno is not None
+    return Failed(errno.errorcode.get(error.errno, os.strerror(error.errno)))
