@@ -215,6 +215,13 @@ def _user_namespace() -> bool:
     return _syscall("unshare", CLONE_NEWUSER) == 0
 
 
+def _io_uring() -> bool:
+    ring = _syscall("io_uring_setup", 1, bytes(120))
+    if ring >= 0:
+        os.close(ring)
+    return ring >= 0
+
+
 def _addfd_send() -> bool:
     # A kernel that knows the flag goes on to the file that should be added, and there is none.
     addfd = struct.pack("QIIII", 0, SECCOMP_ADDFD_FLAG_SEND, 0xFFFFFFFF, 0, 0)
@@ -233,6 +240,7 @@ FEATURES: dict[str, Callable[[], bool]] = {
     "SYNC_WAKE_UP": lambda: _in_child(_sync_wake_up),
     "WAIT_KILLABLE_RECV": _wait_killable_recv,
     "close_range": _close_range,
+    "io_uring": _io_uring,
     "kcmp": lambda: _with_descriptor(_kcmp),
     "memfd": _memfd,
     "openat2": _openat2,

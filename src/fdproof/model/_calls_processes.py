@@ -1,11 +1,13 @@
 """Calls that make and end tasks, and say which of them share a table."""
 
 import errno
+import os
 import signal
 from typing import TYPE_CHECKING, cast
 
 from fdproof.model._caller import Caller, system_call
 from fdproof.model._failure import failure
+from fdproof.model._pidfd import PIDFD_THREAD, PidFile
 from fdproof.model._process import Process, ProcessTable
 
 if TYPE_CHECKING:
@@ -57,7 +59,8 @@ class ProcessCalls(Caller):
             The new task.
 
         Raises:
-            OSError: EINVAL, flags that need others; EMFILE, ENOMEM: the table, or the pidfd.
+            OSError: EINVAL, flags that need others; EMFILE, ENOMEM, EFAULT, EAGAIN: the table,
+                or the pidfd.
             NotImplementedError: a flag that the model does not know.
         """
         asked = flags & ~0xFF
@@ -92,7 +95,7 @@ class ProcessCalls(Caller):
             raise
         if flags & CLONE_PIDFD:
             try:
-                pidfd = self.pidfd_for_clone(task)
+                pidfd = self._pidfd_for_clone(task, thread=bool(flags & CLONE_THREAD))
             except OSError:
                 task.vanish()
                 raise
@@ -191,9 +194,32 @@ class ProcessCalls(Caller):
         if not self.process.threads:
             self.kernel.reap(self.process)
 
-    def pidfd_for_clone(self, task: "Task") -> int:
-        """Make the pidfd that CLONE_PIDFD asks for, in the caller's table."""
-        raise NotImplementedError
+    def pidfd_prepare(self, task: "Task", flags: int = 0) -> tuple[int, PidFile]:
+        """Reserve a number and make a pidfd for it; neither is published.
+
+        Raises:
+            OSError: EMFILE; ENFILE.
+        """
+        fd = self.get_unused_fd_flags(os.O_CLOEXEC)
+        try:
+            return fd, PidFile(self.kernel, task.process, task.pid, flags)
+        except OSError:
+            self.put_unused_fd(fd)
+            raise
+
+    def _pidfd_for_clone(self, task: "Task", *, thread: bool) -> int:
+        fd, file = self.pidfd_prepare(task, PIDFD_THREAD if thread else 0)
+        try:
+            # KERNEL: the program's memory has the number before there is a descriptor, and keeps it
+            # when one of these fails.
+            self.kernel.fallible("copy_to_user", errno.EFAULT)
+            self.kernel.fallible("cgroup_can_fork", errno.EAGAIN)
+        except OSError:
+            self.put_unused_fd(fd)
+            self.kernel.fput(file)
+            raise
+        self.fd_install(fd, file)
+        return fd
 
     def _table_for_clone(self, flags: int) -> ProcessTable:
         if not flags & CLONE_FILES:

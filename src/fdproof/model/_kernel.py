@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from fdproof.model._failure import Misuse, failure
+from fdproof.model._in_flight import InFlight
 from fdproof.model._process import Process, ProcessTable
 from fdproof.model._table import NR_OPEN
 from fdproof.model._task import Task
@@ -41,6 +42,7 @@ class Kernel:
         self.tables: dict[ProcessTable, None] = {}
         self.waiting: list[Pending] = []
         """The calls that wait, the oldest first."""
+        self.in_flight = InFlight()
         self.root = Directory(mode=0o755)
         self._files: dict[int, File] = {}
         self._last_serial = self._last_pid = 0
@@ -146,12 +148,11 @@ class Kernel:
         self._last_pid += 1
         return self._last_pid
 
-    def process_ended(self, process: Process) -> None:
-        """Tell those who wait for the end of a process."""
-
     def reap(self, process: Process) -> None:
         """Take a zombie's status for good: its number means nothing any more."""
         process.reaped = True
+        for pidfile in tuple(process.pidfiles):
+            pidfile.wake(0)
         del self.processes[process.pid]
         if process.parent is not None:
             process.parent.children.remove(process)

@@ -8,6 +8,7 @@ from fdproof.model._table import Table
 
 if TYPE_CHECKING:
     from fdproof.model._kernel import Kernel
+    from fdproof.model._pidfd import PidFile
     from fdproof.model._task import Task
 
 __all__ = ["Process", "ProcessTable"]
@@ -81,12 +82,14 @@ class Process:
         hard: int,
     ) -> None:
         self.kernel = kernel
+        self._leader_status = 0
         self.parent = parent
         self.uid, self.gid = uid, gid
         self.soft, self.hard = soft, hard
         self.pid = kernel.new_pid()
         self.children: list[Process] = []
         self.threads: list[Task] = []
+        self.pidfiles: list[PidFile] = []
         self.status: int | None = None
         """What waitid finds: ``exit(7)`` is 7 << 8, a signal is its number; None while it runs."""
         self.reaped = False
@@ -106,6 +109,8 @@ class Process:
         self.threads.remove(task)
         if task.pid == self.pid:
             self._leader_status = status
+        for pidfile in tuple(self.pidfiles):
+            pidfile.thread_ended(task.pid, status)
         if self.threads:
             return
         self.status = self._leader_status if self.group_status is None else self.group_status
@@ -114,8 +119,5 @@ class Process:
             if child.is_zombie:
                 self.kernel.reap(child)
         self.children.clear()
-        self.kernel.process_ended(self)
         if self.parent is None:
             self.kernel.reap(self)
-
-    _leader_status = 0

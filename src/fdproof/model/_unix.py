@@ -1,0 +1,331 @@
+"""AF_UNIX pairs: two queues of messages, and what travels with the data."""
+
+import errno
+import os
+import socket
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from fdproof.model._failure import Blocked, failure
+from fdproof.model._file import File
+
+if TYPE_CHECKING:
+    from fdproof.model._kernel import Kernel
+    from fdproof.model._process import Process
+
+__all__ = ["Cargo", "Message", "Sender", "UnixSocket"]
+
+SEND_BUFFER = 212992
+"""What a socket may have on its way, in the kernel's own accounting (net.core.wmem_default)."""
+
+_READABLE, _WRITABLE, _ERROR, _HUP, _PEER_HUP = 0x41, 0x304, 0x8, 0x10, 0x2000
+_ANYTHING = 0
+_PAGE = 4096
+_LINEAR = 3776  # a page, less the kernel's own record at its end
+
+
+class Sender(NamedTuple):
+    """Who sent a message; no process where nobody had asked to know it at that moment."""
+
+    process: "Process | None"
+    uid: int
+    gid: int
+
+
+NOBODY = Sender(None, 65534, 65534)
+
+
+class Cargo(NamedTuple):
+    """What travels with data: files, and who sent it."""
+
+    files: tuple[File, ...] = ()
+    sender: Sender = NOBODY
+
+
+class Message:
+    """Data in a queue, with its cargo."""
+
+    __slots__ = ("charge", "data", "files", "sender", "sockets", "source", "user")
+
+    def __init__(self, source: "UnixSocket", data: bytes, charge: int, user: int) -> None:
+        self.source = source
+        self.data = data
+        self.charge = charge
+        self.user = user
+        self.sender = NOBODY
+        self.files: tuple[File, ...] = ()
+        self.sockets: list[UnixSocket] = []
+
+    def load(self, files: tuple[File, ...]) -> None:
+        """Take files in, with references of the message's own."""
+        for file in files:
+            file.references += 1
+        self.files = files
+        self.sockets = [file for file in files if isinstance(file, UnixSocket)]
+
+    def unload(self) -> tuple[File, ...]:
+        """Give the files away, with the references."""
+        files, self.files, self.sockets = self.files, (), []
+        return files
+
+    def drop(self) -> None:
+        """Let go of the files: nobody will receive the message."""
+        kernel = self.source.kernel
+        kernel.in_flight.arrive(self)
+        for file in self.unload():
+            kernel.fput(file)
+        self.source.reclaim(self)
+
+
+class UnixSocket(File):
+    """One end of a socketpair, of any of the three kinds."""
+
+    settable = os.O_APPEND | os.O_ASYNC | os.O_NONBLOCK | os.O_NOATIME
+
+    def __init__(self, kernel: "Kernel", kind: int, flags: int, creator: Sender) -> None:
+        super().__init__(kernel, os.O_RDWR | flags)
+        self.kind = kind
+        self.creator = creator
+        self.peer: UnixSocket | None = None
+        self.queue: deque[Message] = deque()
+        self.charged = 0
+        self.error = 0
+        self.hung_up = False
+        self.released = False
+        self.pass_credentials = self.pass_pidfd = False
+        self.pass_rights = True
+
+    @property
+    def identifies(self) -> bool:
+        """Whether the owner wants to know who sends."""
+        return self.pass_credentials or self.pass_pidfd
+
+    @property
+    def room(self) -> bool:
+        """Whether a message, of any size, may be sent now."""
+        return self.charged < SEND_BUFFER
+
+    # -- sending
+
+    def send(self, data: bytes, cargo: Cargo, *, flags: int, crowded: bool, me: Sender) -> int:
+        """Send data with its cargo, of which the message takes references of its own.
+
+        Args:
+            data: the bytes.
+            cargo: the files; and a sender where the caller names one.
+            flags: MSG_DONTWAIT.
+            crowded: whether the sender's user has too many files in flight already.
+            me: the sender as the kernel would name it.
+
+        Raises:
+            OSError: as sendmsg(2).
+            Blocked: there is no room, and the call would wait for it.
+        """
+        if self.kind == socket.SOCK_STREAM:
+            if self.hung_up:
+                raise failure(errno.EPIPE)
+            pieces = list(_pieces(len(data)))
+        else:
+            if self.kind == socket.SOCK_SEQPACKET:
+                self.check_error()
+            if self.peer is None:
+                raise failure(errno.ENOTCONN)
+            if len(data) > SEND_BUFFER - 32:
+                raise failure(errno.EMSGSIZE)
+            self.check_error()
+            if self.hung_up:
+                raise failure(errno.EPIPE)
+            pieces = [(len(data), _datagram(len(data)))]
+        sent = 0
+        for length, charge in pieces:
+            if not self.room:
+                if sent:
+                    break
+                self.would_block(flags)
+            message = Message(self, data[sent : sent + length], charge, me.uid)
+            self._queue(message, cargo, crowded, me)
+            cargo = cargo._replace(files=())
+            sent += length
+        return sent
+
+    def _queue(self, message: Message, cargo: Cargo, crowded: bool, me: Sender) -> None:
+        """Put one message into the peer's queue."""
+        peer = self.peer
+        assert peer is not None
+        if cargo.files and crowded:
+            raise failure(errno.ETOOMANYREFS)
+        if peer.released:
+            self.peer = None
+            raise failure(errno.ECONNREFUSED)
+        if cargo.files and not peer.pass_rights:
+            raise failure(errno.EPERM)
+        message.sender = cargo.sender
+        if message.sender.process is None and (self.identifies or peer.identifies):
+            message.sender = me
+        if cargo.files:
+            message.load(cargo.files)
+            self.kernel.in_flight.depart(message, peer)
+        self.charged += message.charge
+        peer.queue.append(message)
+        peer.wake(_READABLE)
+
+    # -- receiving
+
+    def receive(self, count: int, flags: int) -> tuple[bytes, int, Cargo]:
+        """Take (with MSG_PEEK: look at) data from the queue.
+
+        Returns:
+            The data; MSG_TRUNC or 0; the cargo, whose references are the caller's.
+
+        Raises:
+            OSError: as recvmsg(2).
+            Blocked: the queue is empty, and the call would wait.
+        """
+        if self.kind != socket.SOCK_STREAM:
+            self.check_error()
+        if not self.queue:
+            self.check_error()
+            if self.hung_up:
+                return b"", 0, Cargo()
+            self.would_block(flags)
+        if self.kind == socket.SOCK_STREAM:
+            data, cargo = self._glue(count, bool(flags & socket.MSG_PEEK))
+            return data, 0, cargo
+        message = self.queue[0]
+        data, sender = message.data, message.sender
+        files = self._files_of(message, bool(flags & socket.MSG_PEEK))
+        if not flags & socket.MSG_PEEK:
+            message.source.reclaim(self.queue.popleft())
+        return data[:count], socket.MSG_TRUNC if count < len(data) else 0, Cargo(files, sender)
+
+    def _glue(self, count: int, peek: bool) -> tuple[bytes, Cargo]:
+        """Return the bytes of as many messages as belong together."""
+        data = b""
+        sender: Sender | None = None
+        files: tuple[File, ...] = ()
+        for message in list(self.queue):
+            if sender is None:
+                # KERNEL: who sent a byte only keeps messages apart where the receiver asks for it.
+                sender = message.sender if self.identifies else None
+            elif message.sender != sender:
+                break
+            chunk = message.data[: count - len(data)]
+            data += chunk
+            files = self._files_of(message, peek)
+            if not peek:
+                message.data = message.data[len(chunk) :]
+                if message.data:
+                    break
+                message.source.reclaim(self.queue.popleft())
+            # KERNEL: peeking goes on to the next message even when no byte is wanted any more, so
+            # it can bring the files of a message of which it brings no data.
+            if files or (not peek and len(data) == count):
+                break
+        return data, Cargo(files, NOBODY if sender is None else sender)
+
+    def _files_of(self, message: Message, peek: bool) -> tuple[File, ...]:
+        """Return the files of a message with references for the caller."""
+        if not peek:
+            self.kernel.in_flight.arrive(message)
+            return message.unload()
+        for file in message.files:
+            file.references += 1
+        return message.files
+
+    def reclaim(self, message: Message) -> None:
+        """Have back the room of a message that this socket sent."""
+        self.charged -= message.charge
+        if not self.released and self.writable:
+            self.wake(_WRITABLE)
+
+    # -- as a file
+
+    def read(self, count: int) -> bytes:
+        if count == 0:
+            return b""
+        data, _, cargo = self.receive(count, 0)
+        for file in cargo.files:
+            self.kernel.fput(file)
+        return data
+
+    def write(self, data: bytes) -> int:
+        writer = self.kernel.current
+        assert writer is not None
+        me = writer.as_sender()
+        return self.send(data, Cargo(), flags=0, crowded=False, me=me)
+
+    @property
+    def writable(self) -> bool:
+        """Whether poll says that there is room: at most a quarter of it is taken."""
+        return self.charged * 4 < SEND_BUFFER
+
+    def poll(self) -> int:
+        return (
+            (_READABLE if self.queue or self.hung_up else 0)
+            | (_WRITABLE if self.writable else 0)
+            | (_HUP | _PEER_HUP if self.hung_up else 0)
+            | (_ERROR if self.error else 0)
+        )
+
+    def check_error(self) -> None:
+        """Raise the error that waits to be told, once."""
+        if number := self.error:
+            self.error = 0
+            raise failure(number)
+
+    def would_block(self, flags: int) -> None:
+        """Raise what a call raises that finds nothing to do."""
+        if (self.flags & os.O_NONBLOCK) or flags & socket.MSG_DONTWAIT:
+            raise failure(errno.EAGAIN)
+        raise Blocked
+
+    def holds(self) -> Iterator[File]:
+        """Yield the files to which the queue has references."""
+        for message in self.queue:
+            yield from message.files
+
+    def empty(self) -> list[Message]:
+        """Take all messages out of the queue."""
+        messages = list(self.queue)
+        self.queue.clear()
+        return messages
+
+    def release(self) -> None:
+        self.released = True
+        peer = self.peer
+        if peer is not None and not peer.released and self.kind != socket.SOCK_DGRAM:
+            peer.hung_up = True
+            if self.queue:
+                peer.error = errno.ECONNRESET
+            peer.wake(_ANYTHING)
+        for message in self.empty():
+            message.drop()
+        self.kernel.in_flight.collect()
+
+
+def _charge(linear: int, paged: int = 0) -> int:
+    """Return what the kernel accounts for a message: its record, and memory in the sizes that it comes in."""
+    room = 512
+    while room < linear + 320:
+        room *= 2
+    return 256 + room + paged
+
+
+def _pages(length: int) -> int:
+    return -(-length // _PAGE) * _PAGE
+
+
+def _datagram(length: int) -> int:
+    """Return the charge of a message that is kept in one piece."""
+    paged = min(_pages(max(0, length - 16064)), 17 * _PAGE)
+    return _charge(length - paged, paged)
+
+
+def _pieces(length: int) -> Iterator[tuple[int, int]]:
+    """Yield length and charge of the messages that a stream makes of so many bytes."""
+    while length:
+        piece = min(length, _LINEAR + 8 * _PAGE)
+        paged = min(piece, _pages(max(0, piece - _LINEAR)))
+        yield piece, _charge(piece - paged, _pages(paged))
+        length -= piece
