@@ -59,7 +59,7 @@ def test_publishes_nothing_when_one_number_was_taken_away(subject: Subject) -> N
     """Checked for all before the first is published."""
     entries: list[Reservation[Any, Any]] = []
     with (  # noqa: PT012  # its end raises
-        pytest.raises(StateError, match="taken"),
+        pytest.raises(subject.taken, match="taken"),
         fdproof.transaction(table=subject.table) as block,
     ):
         entries.extend(block.prepare(subject.file) for _ in range(3))
