@@ -13,6 +13,7 @@ from fdproof.model._interleave import Deadlock, Endless, Interleaving, Outcome
 from fdproof.model._kernel import Kernel
 from fdproof.model._paths import Cut, Paths
 from fdproof.model._report import Failure, Finding, Problem, Report, Step
+from fdproof.model._spelling import result_of, spelling_of
 from fdproof.model._task import Entry, Task
 
 __all__ = ["Run", "explore"]
@@ -119,6 +120,8 @@ class _Attempt:
         self._before = [task.table() for task in self._tasks]
         self._steps: list[Step] = []
         self._faults = 0
+        self._misuses: list[str] = []
+        self._in_call = False
         # The step that was made to fail in the call under way.
         self._fault = ""
 
@@ -147,21 +150,32 @@ class _Attempt:
         options: dict[str, Any],
     ) -> Any:
         """Make a call of a thread when it is its turn, and note how it went."""
+        if self._in_call:
+            # A call within a call, as the build within fd_prepare: one step.
+            return function(*arguments, **options)
         name = function.__name__
-        spelling = _spelling(name, arguments, options)
+        spelling = spelling_of(name, arguments, options)
 
         def step() -> Any:
             self._fault = ""
+            self._in_call = True
             try:
                 result = function(*arguments, **options)
-            except (OSError, Misuse) as error:
-                self._note(thread, spelling, _said(error))
+            except OSError as error:
+                self._note(thread, spelling, errno.errorcode.get(error.errno or 0, str(error)))
                 raise
-            self._note(thread, spelling, repr(result))
+            except Misuse as error:
+                # A finding, whatever the program makes of it.
+                self._misuses.append(str(error))
+                self._note(thread, spelling, "Misuse")
+                raise
+            finally:
+                self._in_call = False
+            self._note(thread, spelling, result_of(result))
             return result
 
         def touched() -> Footprint:
-            return footprint(self._kernel, task.files, name, arguments)
+            return footprint(self._kernel, task.files, name, arguments, options)
 
         return self._turns.call(thread, step, touched)
 
@@ -189,6 +203,10 @@ class _Attempt:
             return
         # What is looked at from here on is no part of the program.
         self._kernel.fault = None
+        # The end of a system_call() block is no call, but may raise as well.
+        ends = [str(one.error) for one in outcomes if isinstance(one.error, Misuse)]
+        for message in dict.fromkeys([*self._misuses, *ends]):
+            yield Finding(Problem.MISUSE, message)
         for outcome in outcomes:
             yield from _crashed(outcome)
         yield from self._left_open(outcomes)
@@ -235,9 +253,9 @@ class _Watched:
         found = getattr(self._watched, name)
         if name == "inside":
             return _Watched(found, self._task, self._attempt, self._thread)
-        # Everything that the inside can do is a step; of a task the rest is there to look at it.
-        is_call = self._watched is not self._task or name in CALLS or name == "begin"
-        if not (is_call and callable(found)):
+        # Of a task, what is no call is there to look at it.
+        within = self._watched is not self._task and name != "system_call"
+        if not ((within or name in CALLS or name == "begin") and callable(found)):
             return found
 
         def call(*arguments: Any, **options: Any) -> Any:
@@ -267,16 +285,16 @@ def _tasks(setup: Setup | None, count: int) -> tuple[Task, ...]:
 def _crashed(outcome: Outcome) -> Iterator[Finding]:
     """A program may end with the error of a call; anything else is a mistake in it."""
     error = outcome.error
-    if isinstance(error, Misuse):
-        yield Finding(Problem.MISUSE, str(error))
-    elif isinstance(error, AssertionError):
+    if isinstance(error, AssertionError):
         yield _assertion(error)
-    elif error is not None and not isinstance(error, OSError):
+    elif error is not None and not isinstance(error, (OSError, Misuse)):
         yield Finding(Problem.CRASH, f"{type(error).__name__}: {error}")
 
 
 def _assertion(error: AssertionError) -> Finding:
-    return Finding(Problem.INVARIANT, str(error) or "AssertionError")
+    # A test runner may have added what the assertion compared.
+    message = str(error).partition("\n")[0]
+    return Finding(Problem.INVARIANT, message or "AssertionError")
 
 
 def _numbers(result: object) -> Iterator[int]:
@@ -288,14 +306,3 @@ def _numbers(result: object) -> Iterator[int]:
     elif isinstance(result, (tuple, list, set, frozenset)):
         for part in result:
             yield from _numbers(part)
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in errno.errorcode:
-        return errno.errorcode[error.errno]
-    return f"{type(error).__name__}: {error}"
-
-
-def _spelling(call: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> str:
-    given = [*map(repr, arguments), *(f"{name}={value!r}" for name, value in options.items())]
-    return f"{call}({', '.join(given)})"

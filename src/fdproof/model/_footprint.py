@@ -5,7 +5,8 @@ lowest free number, a file and what is behind it, the tree of names. This is dec
 state that it finds, and on the safe side: a call that is not listed here touches everything.
 """
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ EVERYTHING = Footprint(changed=None)
 _NOTHING = Footprint()
 # Openings count files, and may be refused for their number.
 _FILES = "files"
+_NAMES = "names"
 
 # They say what never changes, or write to the caller's own memory.
 _APART = frozenset({"getpid", "copy_to_user"})
@@ -55,7 +57,11 @@ def independent(one: Footprint, other: Footprint) -> bool:
 
 
 def footprint(
-    kernel: Kernel, table: ProcessTable, call: str, arguments: tuple[Any, ...]
+    kernel: Kernel,
+    table: ProcessTable,
+    call: str,
+    arguments: tuple[Any, ...],
+    options: Mapping[str, Any],
 ) -> Footprint:
     """Return what a call would touch if it were made now.
 
@@ -63,10 +69,10 @@ def footprint(
         kernel: where.
         table: of the task whose call it is.
         call: its name, a system call's or an inside function's.
-        arguments: those that are given by position.
+        arguments, options: what it is given.
     """
-    if kernel.waiting:
-        # Whatever is done may be what they wait for.
+    if kernel.waiting or options:
+        # Whatever is done may be what they wait for; and what matters is looked for by its position.
         return EVERYTHING
     # Tables are made and dropped by calls only that touch everything, so that a place stays the same.
     own = f"table {list(kernel.tables).index(table)}" if table in kernel.tables else "no table"
@@ -78,6 +84,8 @@ def footprint(
         return _changing([own, _FILES])
     if call == "anon_inode_getfile":
         return _changing([_FILES])
+    if call == "open" and not any(flags & os.O_TRUNC for flags in arguments[1:2]):
+        return _changing([own, _FILES, _NAMES])
     if call in _ON_FILE and arguments:
         behind = _behind(kernel, table, arguments[0])
         if behind is not None:

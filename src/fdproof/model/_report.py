@@ -91,7 +91,7 @@ class Failure:
         for number, step in enumerate(self.steps, 1):
             who = f"thread {step.thread}  " if threads else ""
             why = f"  (made to fail: {step.fault})" if step.fault else ""
-            yield f"{number:3}  {who}{step.call:{width}}  {step.outcome}{why}"
+            yield f"{number:3}  {who}{step.call:{width}}  {step.outcome}{why}".rstrip()
 
 
 @dataclass(slots=True)
