@@ -5,6 +5,7 @@ commands from a mailbox in memory. Agent 0 is the first; it is the parent of the
 programs start, and it looks at files from outside.
 """
 
+import contextlib
 import ctypes
 import functools
 import itertools
@@ -12,7 +13,8 @@ import os
 import signal
 import struct
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -107,13 +109,15 @@ class Agents:
         self._address = int(_libc.shmat(segment, None, 0))
         self._memory = (ctypes.c_char * size).from_address(self._address)
         self._view = memoryview(self._memory).cast("B")
+        self._last_mailbox = 0
+        self._dying: list[int] = []
         self._futex_call = number_of("futex")
         struct.pack_into("=2i256s", self._view, CONTROLLER_AT, os.getpid(), segment, os.fsencode(program))
         self._turn(0).value = COMMANDED
         try:
             # Without a SIGPIPE, as in Python; a write without a reader fails with EPIPE.
             self._process = subprocess.Popen([program, str(segment), "0"], restore_signals=False)
-            self.answer(0)
+            self.answer(0, PATIENCE)
             # Who is nobody's child is reaped at once, as by an init.
             self.handle(0, signal.SIGCHLD, signal.SIG_IGN)
         finally:
@@ -186,16 +190,16 @@ class Agents:
         """
         turn = self._turn(index)
         address = self._address + index * MAILBOX_SIZE
-        if turn.value != ANSWERED:
-            spec = ctypes.create_string_buffer(struct.pack("=qq", *_seconds(timeout)))
-            for _ in range(2):
-                _libc.syscall(
-                    self._futex_call, address, FUTEX_WAIT, COMMANDED, ctypes.addressof(spec)
-                )
-                if turn.value == ANSWERED:
-                    break
-            else:
-                raise Stuck(f"task {index} did not answer within {timeout:g} s")
+        deadline = 0.0
+        while turn.value != ANSWERED:
+            now = time.monotonic()
+            deadline = deadline or now + timeout
+            if now > deadline:
+                raise Stuck(f"task {index} did not answer")
+            spec = ctypes.create_string_buffer(struct.pack("=qq", *divmod(int(timeout * 1e9), 1_000_000_000)))
+            _libc.syscall(
+                self._futex_call, address, FUTEX_WAIT, COMMANDED, ctypes.addressof(spec)
+            )
         return int(struct.unpack_from("=q", self._view, index * MAILBOX_SIZE + RESULT_AT)[0])
 
     def command(self, index: int, command: int, *arguments: int, bound: int = 0) -> int:
@@ -238,18 +242,34 @@ class Agents:
         """The id of the task that serves a mailbox; 0 if none does yet."""
         return int(struct.unpack_from("=i", self._view, index * MAILBOX_SIZE + TASK_AT)[0])
 
-    def clear(self, index: int) -> None:
-        """Make a mailbox ready for a new task; the one that had it is gone."""
-        start = index * MAILBOX_SIZE
+    def new_mailbox(self) -> int:
+        """A mailbox that no living task has."""
+        self._last_mailbox += 1
+        if self._last_mailbox == MAILBOXES:
+            self._last_mailbox = 1
+            for group in self._dying:
+                while self.command(0, SYSTEM_CALL, number_of("kill"), -group, 0) == 0:
+                    os.sched_yield()
+            self._dying.clear()
+        start = self._last_mailbox * MAILBOX_SIZE
         self._view[start : start + COMMAND_AT] = bytes(COMMAND_AT)
+        return self._last_mailbox
 
     def kill_group(self, group: int) -> None:
-        """Kill all processes of a group, and wait until none is left."""
-        result = self.command(0, SYSTEM_CALL, number_of("kill"), -group, signal.SIGKILL)
-        while result == 0:
-            os.sched_yield()
-            result = self.command(0, SYSTEM_CALL, number_of("kill"), -group, 0)
+        """Kill all processes of a group; they end in their own time."""
+        self.command(0, SYSTEM_CALL, number_of("kill"), -group, signal.SIGKILL)
+        self._dying.append(group)
 
+    @contextlib.contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Keep this process and new tasks on one processor: waking each other costs the least there."""
+        before = os.sched_getaffinity(0)
+        one = {max(before)}
+        for pid in (0, self._process.pid):
+            os.sched_setaffinity(pid, one)
+        try:
+            yield
+        finally:
+            for pid in (0, self._process.pid):
+                os.sched_setaffinity(pid, before)
 
-def _seconds(timeout: float) -> tuple[int, int]:
-    return int(timeout), int(timeout % 1 * 1_000_000_000)

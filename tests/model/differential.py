@@ -56,7 +56,7 @@ class Comparison:
         self.steps: list[Step] = []
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self.model = Side(model.Kernel(), spawns)
-        self._kernel = RealKernel(agents, directory)
+        self._kernel = RealKernel(agents)
         try:
             self._kernel.bound = BOUND
             self.linux = Side(self._kernel, spawns)

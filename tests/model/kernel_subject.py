@@ -102,7 +102,7 @@ class RealPending:
 
     def result(self) -> Any:
         """Wait for what it returned, or raise what it raised."""
-        return self._then(_checked(self._task.kernel.agents.answer(self._task.index)))
+        return self._then(_checked(self._task.answer()))
 
 
 class RealKernel:
@@ -122,7 +122,7 @@ class RealKernel:
 
     def spawn(self, rlimit_nofile: int = 1024, uid: int = 0) -> "RealTask":
         """Start a process with an empty table."""
-        index = self.new_mailbox()
+        index = self.agents.new_mailbox()
         id = self.agents.command(0, memory.CLONE, signal.SIGCHLD, index, 0)
         task = RealTask(self, index, _checked(id), _checked(id))
         self._groups.append(id)
@@ -135,12 +135,6 @@ class RealKernel:
             task.system("setresuid", uid, uid, uid)
             task.system("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
         return task
-
-    def new_mailbox(self) -> int:
-        """A mailbox that no task of this world has had."""
-        index = len(self.tasks) + 1
-        self.agents.clear(index)
-        return index
 
     def close(self) -> None:
         """Kill all tasks, and empty the directory."""
@@ -204,7 +198,19 @@ class RealTask:
         self._agents.post(self.index, command, arguments, self.kernel.bound)
         if self._begins:
             raise _Posted(RealPending(self, then))
-        return then(_checked(self._agents.answer(self.index)))
+        return then(_checked(self.answer()))
+
+    def answer(self) -> int:
+        """Wait for what the call said; 0 if the task ended in it, as by a signal to itself."""
+        deadline = time.monotonic() + memory.PATIENCE
+        while True:
+            try:
+                return self._agents.answer(self.index, timeout=0.002)
+            except Stuck:
+                if self.state() in "ZX":
+                    return 0
+                if time.monotonic() > deadline:
+                    raise
 
     def system(self, name: str, *arguments: int, then: Callable[[int], Any] = int) -> Any:
         """Make a system call."""
@@ -441,7 +447,7 @@ class RealTask:
 
     def clone(self, flags: int) -> "RealTask":
         """clone(2): with SIGCHLD at the end, unless it makes a thread."""
-        index = self.kernel.new_mailbox()
+        index = self._agents.new_mailbox()
         pidfd = self.put(struct.pack("=i", -1))
         ending = 0 if flags & CLONE_THREAD else signal.SIGCHLD
 

@@ -24,7 +24,11 @@ from fdproof.model import (
 )
 from tests.model.kernel_subject import RealKernel, RealTask
 
-__all__ = ["Blocking", "Failed", "Notified", "Pid", "Program", "Side", "Spawn", "Step"]
+__all__ = ["NOBODYS_PID", "Blocking", "Failed", "Notified", "Pid", "Program", "Side", "Spawn", "Step"]
+
+
+NOBODYS_PID = 2**22 + 1
+"""Above all that Linux gives out."""
 
 
 class Pid(NamedTuple):
@@ -142,6 +146,8 @@ class Side:
 
     def _resolved(self, argument: Any) -> Any:
         if isinstance(argument, Pid):
+            if argument.task >= len(self.tasks):
+                return NOBODYS_PID
             task = self.tasks[argument.task]
             return task.id if isinstance(task, RealTask) else task.pid
         if isinstance(argument, Notified):

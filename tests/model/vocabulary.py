@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fdproof.model import Credentials, Rights
-from tests.model.program import Notified, Pid, Step
+from tests.model.program import NOBODYS_PID, Notified, Pid, Step
 
 __all__ = ["CALLS", "TABLE_CALLS", "Draw"]
 
@@ -22,7 +22,6 @@ A_THREAD = CLONE_VM | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD
 O_DIRECT = os.O_DIRECT
 MSG_CMSG_CLOEXEC = 0x40000000
 OPTIONS = (socket.SO_PASSCRED, 76, 83)
-NOBODYS_PID = 2**22 + 1
 
 
 class Draw:
@@ -162,6 +161,12 @@ def _kill(draw: Draw) -> tuple[Any, ...]:
     return Pid(draw.random.randrange(draw.tasks)), _signal(draw)
 
 
+def _waitid(draw: Draw) -> tuple[Any, ...]:
+    idtype = draw.one(os.P_PID, os.P_PID, os.P_ALL, os.P_PIDFD, 9)
+    options = os.WNOHANG | draw.one(os.WEXITED, os.WEXITED, os.WEXITED | os.WNOWAIT, 0)
+    return idtype, draw.number() if idtype == os.P_PIDFD else draw.pid(), options
+
+
 def _limit(draw: Draw) -> tuple[Any, ...]:
     soft = draw.one(4, 8, 12, 16, 16, 16, 24, 70)
     if draw.rarely():
@@ -221,14 +226,7 @@ CALLS: dict[str, tuple[int, Callable[[Draw], tuple[Any, ...]]]] = {
     "execve": (3, lambda draw: ()),
     "exit": (3, lambda draw: (draw.one(0, 7, 256),)),
     "kill": (2, _kill),
-    "waitid": (
-        4,
-        lambda draw: (
-            draw.one(os.P_PID, os.P_PID, os.P_ALL, os.P_PIDFD, 9),
-            draw.one(draw.pid(), draw.number()),
-            os.WNOHANG | draw.one(os.WEXITED, os.WEXITED, os.WEXITED | os.WNOWAIT, 0),
-        ),
-    ),
+    "waitid": (4, _waitid),
     # sockets
     "socketpair": (7, _kind),
     "sendmsg": (

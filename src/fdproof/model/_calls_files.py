@@ -180,7 +180,12 @@ class FileCalls(Caller):
 
     @system_call
     def poll(self, fd: int) -> int:
-        """Return all events that the file has now, at once; POLLNVAL (32) for a bad number."""
+        """Return all events that the file has now, at once; POLLNVAL (32) for a bad number.
+
+        Nothing for a negative number, which poll(2) passes over.
+        """
+        if fd < 0:
+            return 0
         try:
             file = self.fget(fd)
         except OSError:

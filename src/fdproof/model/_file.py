@@ -59,8 +59,8 @@ class File:
         self.offset = 0
         self.references = 1
         self.watchers: list[Watcher] = []
-        self.owner = kernel.current.uid if kernel.current is not None else 0
-        """Who owns what is behind the file; he may set O_NOATIME."""
+        self.owner = 0
+        """Who owns what is behind the file, and so may set O_NOATIME; root, if it has no inode of its own."""
         self.serial = kernel.enter(self)
 
     @property

@@ -40,6 +40,7 @@ class _End(File):
 
     def __init__(self, kernel: "Kernel", flags: int, pipe: Pipe) -> None:
         super().__init__(kernel, flags)
+        self.owner = kernel.current.uid if kernel.current is not None else 0
         self.pipe = pipe
 
     def would_block(self) -> NoReturn:
