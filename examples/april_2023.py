@@ -280,7 +280,7 @@ class FdPrepare:
 
 
 class FirstFdPrepare(FdPrepare):
-    """As it was for two weeks: the end of the scope looks at the error of the start, not at what is held."""
+    """As it was first merged: the end of the scope looks at the error of the start, not at what is held."""
 
     def __exit__(self, *raised: object) -> None:
         if self.error is not None:
