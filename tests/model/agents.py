@@ -13,13 +13,14 @@ import os
 import signal
 import struct
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-__all__ = ["Agents", "Entry", "Stuck", "number_of"]
+__all__ = ["Agents", "Entry", "Stuck", "number_of", "started"]
 
 # Repeated from agent.c.
 SEGMENT_ADDRESS = 0x1000000000
@@ -80,23 +81,37 @@ def _entries(raw: bytes) -> tuple[Entry, ...]:
     return tuple(itertools.starmap(Entry, ENTRY.iter_unpack(raw)))
 
 
+@contextlib.contextmanager
+def started() -> Iterator["Agents"]:
+    """Agents with directories of their own, for the length of the block."""
+    # Not below pytest's own directory, which nobody else may look into.
+    with (
+        tempfile.TemporaryDirectory(prefix="fdproof-") as directory,
+        tempfile.TemporaryDirectory(prefix="fdproof-", dir="/dev/shm") as root,
+    ):
+        for path in (directory, root):
+            Path(path).chmod(0o755)
+        with Agents(Path(root), Path(directory)) as agents:
+            yield agents
+
+
 class Agents:
     """Agent 0 and the memory; the other agents come and go with the programs.
 
     They end with this process, however it ends.
 
     Args:
-        directory: for the compiled program, and for what tasks take for the root of their paths.
-            Everybody must be able to enter it. The caller removes it.
+        root: the directory that tasks take for the root of their paths: an empty one on a tmpfs,
+            since file systems differ in what they do.
+        directory: for the compiled program; everybody must be able to enter it.
 
     Raises:
         OSError: there is no C compiler, or no System V memory.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, root: Path, directory: Path) -> None:
+        self.root = root
         program = directory / "agent"
-        self.directory = directory / "root"
-        self.directory.mkdir(mode=0o755)
         source = Path(__file__).with_name("agent.c")
         freestanding = ["-static", "-nostdlib", "-no-pie", "-ffreestanding", "-fno-stack-protector"]
         subprocess.run(["cc", "-O2", *freestanding, "-o", program, source], check=True)

@@ -1,15 +1,12 @@
 """The two subjects that one test runs on: the model and the running kernel."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from fdproof.model import Kernel
-from tests.model.agents import Agents
+from tests.model.agents import Agents, started
 from tests.model.kernel_subject import RealKernel
 
 
@@ -19,14 +16,8 @@ def agents() -> Iterator[Agents | None]:
     if os.geteuid() != 0:
         yield None
         return
-    # Not below pytest's own directory, which nobody else may look into.
-    directory = Path(tempfile.mkdtemp(prefix="fdproof-model-"))
-    try:
-        directory.chmod(0o755)
-        with Agents(directory) as agents:
-            yield agents
-    finally:
-        shutil.rmtree(directory)
+    with started() as agents:
+        yield agents
 
 
 @pytest.fixture

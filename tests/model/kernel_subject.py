@@ -114,7 +114,7 @@ class RealKernel:
 
     def __init__(self, agents: Agents) -> None:
         self.agents = agents
-        self.directory = agents.directory
+        self.root = agents.root
         self.tasks: list[RealTask] = []
         self.bound = 0
         self.rings: dict[tuple[int, int], RealRing] = {}
@@ -128,7 +128,7 @@ class RealKernel:
         self._groups.append(id)
         task.system("setpgid", 0, 0)
         self.agents.handle(index, signal.SIGCHLD, signal.SIG_DFL)
-        task.system("chdir", task.put(os.fsencode(self.directory) + b"\0"))
+        task.system("chdir", task.put(os.fsencode(self.root) + b"\0"))
         task.setrlimit(rlimit_nofile)
         if uid and os.geteuid() == 0:
             task.system("setresgid", uid, uid, uid)
@@ -140,7 +140,7 @@ class RealKernel:
         """Kill all tasks, and empty the directory."""
         for group in self._groups:
             self.agents.kill_group(group)
-        with os.scandir(self.directory) as found:
+        with os.scandir(self.root) as found:
             for entry in found:
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path)
@@ -269,7 +269,7 @@ class RealTask:
 
     def _path(self, path: str) -> int:
         if path.startswith("/"):
-            path = f"{self.kernel.directory}{path}"
+            path = f"{self.kernel.root}{path}"
         return self.put(os.fsencode(path) + b"\0")
 
     def _pair(self, address: int) -> Callable[[int], tuple[int, int]]:

@@ -152,7 +152,7 @@ class Side:
             return task.id if isinstance(task, RealTask) else task.pid
         if isinstance(argument, Notified):
             known = self._notifications
-            return known[argument.index] if argument.index < len(known) else 1
+            return known[argument.index] if argument.index < len(known) else 0
         if isinstance(argument, tuple) and type(argument) is tuple:
             return tuple(map(self._resolved, argument))
         if isinstance(argument, Credentials):

@@ -26,6 +26,7 @@ class RingFile(File):
 
     def __init__(self, kernel: "Kernel") -> None:
         super().__init__(kernel, os.O_RDWR)
+        self.owner = kernel.current.uid if kernel.current is not None else 0
         # OWNERSHIP: one reference to each file; None where nothing was registered yet.
         self.files: list[File | None] | None = None
 
