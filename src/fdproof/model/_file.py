@@ -50,6 +50,9 @@ class File:
     settable = os.O_APPEND | os.O_NONBLOCK | os.O_NOATIME
     """The flags that F_SETFL changes; with O_ASYNC and O_DIRECT for files that know them."""
 
+    owner = 0
+    """Who owns what is behind the file, and may set O_NOATIME; root, for inodes without a name."""
+
     created = False
     """Whether the open that made this file made what is behind it, too."""
 

@@ -81,6 +81,11 @@ class Kernel:
         )
         return Task(process, ProcessTable(self))
 
+    @property
+    def uid(self) -> int:
+        """Whose call is being carried out; root, between the calls."""
+        return 0 if self.current is None else self.current.uid
+
     # -- files
 
     def enter(self, file: "File") -> int:
@@ -90,7 +95,7 @@ class Kernel:
             OSError: ENFILE, there are ``file_max`` files, and the task is not root's.
         """
         self.fallible("alloc_empty_file", errno.ENFILE)
-        if len(self._files) >= self.file_max and self.current is not None and self.current.uid != 0:
+        if len(self._files) >= self.file_max and self.uid != 0:
             raise failure(errno.ENFILE)
         self._last_serial += 1
         self._files[self._last_serial] = file

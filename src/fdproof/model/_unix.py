@@ -85,6 +85,7 @@ class UnixSocket(File):
 
     def __init__(self, kernel: "Kernel", kind: int, flags: int, creator: Sender) -> None:
         super().__init__(kernel, os.O_RDWR | flags)
+        self.owner = creator.uid
         self.kind = kind
         self.creator = creator
         self.peer: UnixSocket | None = None
@@ -156,7 +157,10 @@ class UnixSocket(File):
         if cargo.files and crowded:
             raise failure(errno.ETOOMANYREFS)
         if peer.released:
+            # KERNEL: what the peer had sent is lost now, unread.
             self.peer = None
+            for lost in self.empty():
+                lost.drop()
             raise failure(errno.ECONNREFUSED)
         if cargo.files and not peer.pass_rights:
             raise failure(errno.EPERM)
