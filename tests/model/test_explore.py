@@ -1,6 +1,7 @@
 """explore walks every path, leaves none out that matters, and says what it found."""
 
 import contextlib
+import itertools
 import os
 import random
 import threading
@@ -8,7 +9,18 @@ from collections.abc import Callable
 
 import pytest
 
-from fdproof.model import Kernel, Misuse, Problem, Report, Run, Task, explore
+from fdproof.model import (
+    Failure,
+    Finding,
+    Kernel,
+    Misuse,
+    Problem,
+    Report,
+    Run,
+    Step,
+    Task,
+    explore,
+)
 
 THREAD = 0x100 | 0x400 | 0x800 | 0x10000
 """CLONE_VM, CLONE_FILES, CLONE_SIGHAND and CLONE_THREAD."""
@@ -391,6 +403,64 @@ def test_calls_on_one_file_are_seen_in_every_order() -> None:
     assert seen == {b"123", b"132", b"213", b"231", b"312", b"321"}
 
 
+def test_two_openings_of_one_name_are_no_two_files_to_write_to() -> None:
+    def setup() -> list[Task]:
+        task = Kernel().spawn()
+        for _ in range(2):
+            task.open("/file", os.O_CREAT | os.O_RDWR)
+        return [task, task.clone(THREAD)]
+
+    def writes(number: int) -> Callable[[Task], None]:
+        def program(task: Task) -> None:
+            task.write(number, str(number).encode())
+
+        return program
+
+    seen: set[bytes] = set()
+
+    def notes(run: Run) -> None:
+        run.tasks[0].lseek(0, 0)
+        seen.add(run.tasks[0].read(0, 10))
+
+    explore(writes(0), writes(1), setup=setup, invariant=notes, faults=0)
+
+    assert seen == {b"0", b"1"}
+
+
+@pytest.mark.parametrize("reduce", [True, False])
+def test_no_path_is_walked_twice_also_where_threads_wait(reduce: bool) -> None:
+    order: list[str] = []
+    seen: list[str] = []
+
+    def setup() -> list[Task]:
+        order.clear()
+        task = Kernel().spawn()
+        task.pipe2()
+        return [task, task.clone(THREAD), task.clone(THREAD)]
+
+    def thread(name: str, call: str, *arguments: object) -> Callable[[Task], None]:
+        def program(task: Task) -> None:
+            for _ in range(2):
+                getattr(task, call)(*arguments)
+                order.append(name)
+
+        return program
+
+    explore(
+        thread("w", "write", 1, b"x"),
+        thread("p", "getpid"),
+        # Last, so that it is tried, and waits, when all others have had their turn.
+        thread("r", "read", 0, 1),
+        setup=setup,
+        invariant=lambda run: seen.append("".join(order)),
+        faults=0,
+        reduce=reduce,
+    )
+
+    # A read after its write, in 2 ways, and the third thread's two calls anywhere between.
+    assert len(seen) == len(set(seen)) == 2 * 15
+
+
 def test_a_number_that_another_thread_got_is_closed_behind_its_back() -> None:
     def closes_twice(task: Task) -> None:
         task.close(0)
@@ -531,6 +601,72 @@ def test_leaving_out_orders_leaves_out_no_way_to_end(seed: int) -> None:
     assert found == all_there_are, programs
     assert report.complete
     assert report.runs <= full.runs
+
+
+# -- reports
+
+
+def failing_run(problem: Problem, faults: int, threads: str) -> Failure:
+    steps = tuple(Step(int(thread), "getpid()", "1") for thread in threads)
+    return Failure((Finding(problem, "7"),), steps, faults)
+
+
+def test_the_shortest_has_the_fewest_faults_then_switches_then_calls() -> None:
+    runs = [
+        failing_run(Problem.MISUSE, 0, "0011"),
+        failing_run(Problem.MISUSE, 0, "00111"),
+        failing_run(Problem.MISUSE, 0, "010"),
+        failing_run(Problem.MISUSE, 1, "0"),
+    ]
+
+    for order in itertools.permutations(runs):
+        report = Report(2)
+        for run in order:
+            report.add(run)
+        assert report.failures == [runs[0]]
+        assert report.shortest is runs[0]
+        assert report.failing == report.problems[Problem.MISUSE] == 4
+
+
+def test_the_shortest_of_each_kind_of_failure_is_kept() -> None:
+    runs = [failing_run(problem, 0, "0" * count) for count, problem in enumerate(Problem, 1)]
+    report = Report(1)
+    for run in reversed(runs):
+        report.add(run)
+
+    assert report.failures == runs
+    assert report.shortest is runs[0]
+
+
+def test_a_report_reads_the_same_every_time() -> None:
+    report = Report(1, runs=9, faulted=8, complete=True)
+    for problem in reversed(Problem):
+        report.add(failing_run(problem, 0, "0"))
+    report.add(failing_run(Problem.CRASH, 0, "0"))
+
+    lines = str(report).splitlines()
+    assert lines[0] == "9 paths, 8 with a fault"
+    assert lines[1].startswith(
+        f"{len(Problem) + 1} paths fail: 2 x crash, 1 x descriptor left open"
+    )
+
+
+def test_flags_are_spelt_by_their_names() -> None:
+    def program(task: Task) -> None:
+        number = task.open("/file", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        task.fcntl(number, 0, 5)
+        task.dup3(number, 9, flags=os.O_CLOEXEC)
+        task.close_range(5, 9, 4 | 0)
+        raise AssertionError
+
+    shortest = explore(program, faults=0).shortest
+    assert shortest is not None
+    assert [step.call for step in shortest.steps] == [
+        "open('/file', O_RDWR|O_CREAT|O_CLOEXEC)",
+        "fcntl(0, F_DUPFD, 5)",
+        "dup3(0, 9, flags=O_CLOEXEC)",
+        "close_range(5, 9, CLOSE_RANGE_CLOEXEC)",
+    ]
 
 
 # -- bounds, and what is asked wrong

@@ -149,7 +149,10 @@ class Report:
         if not self.failures:
             yield "no path fails" + ("" if self.complete else " so far")
             return
-        kinds = ", ".join(f"{count} x {problem}" for problem, count in self.problems.most_common())
+        often = sorted(Problem, key=lambda problem: -self.problems[problem])
+        kinds = ", ".join(
+            f"{self.problems[problem]} x {problem}" for problem in often if self.problems[problem]
+        )
         yield f"{_count(self.failing, 'path')} fail{'s' if self.failing == 1 else ''}: {kinds}"
         yield "the shortest:" if self.failing > 1 else "it is:"
         yield str(self.failures[0])
