@@ -74,7 +74,8 @@ class EpollFile(File):
                 raise failure(errno.EEXIST)
             known = Registration(self, file, number, events, data)
             self.registrations[file, number] = known
-            file.watchers.append(known)
+            # KERNEL: the latest to ask is the first to hear.
+            file.watchers.insert(0, known)
         elif operation not in (DELETE, MODIFY):
             raise failure(errno.EINVAL)
         elif not known:

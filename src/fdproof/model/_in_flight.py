@@ -4,7 +4,7 @@ A message holds a reference to every file that it carries, so a socket sent into
 keeps itself alive for ever. Linux finds such cycles; this is the same search.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,17 +21,25 @@ class InFlight:
         self.by_user: defaultdict[int, int] = defaultdict(int)
         # OWNERSHIP: none; the message holds the files, its receiver's queue holds the message.
         self._carrying: dict[Message, UnixSocket] = {}
+        self._copies: Counter[UnixSocket] = Counter()
+        # INVARIANT: without it there is no cycle, so that nobody need look for one.
+        self._may_have_cycles = False
         self._collecting = False
 
     def depart(self, message: "Message", receiver: "UnixSocket") -> None:
         """Count the files of a message that goes into the receiver's queue."""
         self.by_user[message.user] += len(message.files)
         self._carrying[message] = receiver
+        self._copies.update(message.sockets)
+        # KERNEL: what closes a cycle goes to a socket that is in flight itself.
+        if message.sockets and self._copies[receiver]:
+            self._may_have_cycles = True
 
     def arrive(self, message: "Message") -> None:
         """Stop counting the files of a message: received, or dropped."""
         if self._carrying.pop(message, None) is not None:
             self.by_user[message.user] -= len(message.files)
+            self._copies -= Counter(message.sockets)
 
     def collect(self) -> None:
         """Drop the queues of all sockets that only each other's messages keep alive.
@@ -39,8 +47,8 @@ class InFlight:
         Linux does so in the background after the last close of any AF_UNIX socket. The model does
         it at once, at the same occasion.
         """
-        if self._collecting:
-            return  # the files dropped below close sockets: the loop comes round again
+        if self._collecting or not self._may_have_cycles:
+            return  # while collecting: what is dropped below closes sockets, and the loop comes again
         self._collecting = True
         try:
             while dead := self._dead():
@@ -55,16 +63,19 @@ class InFlight:
         for message, receiver in self._carrying.items():
             for socket in message.sockets:
                 edges.setdefault(socket, []).append(receiver)
-        return [
-            socket
-            for component in components(edges)
+        dead: list[UnixSocket] = []
+        self._may_have_cycles = False
+        for component in components(edges):
+            members = set(component)
             # KERNEL: a reference that is not a message's is somebody who can still receive.
             if all(
-                socket.references == len(edges[socket]) and set(component).issuperset(edges[socket])
+                socket.references == len(edges[socket]) and members.issuperset(edges[socket])
                 for socket in component
-            )
-            for socket in component
-        ]
+            ):
+                dead += component
+            elif len(component) > 1 or component[0] in edges[component[0]]:
+                self._may_have_cycles = True
+        return dead
 
 
 def components(edges: "dict[UnixSocket, list[UnixSocket]]") -> "Iterator[Sequence[UnixSocket]]":

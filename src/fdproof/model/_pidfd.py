@@ -49,7 +49,6 @@ class PidFile(File):
         super().__init__(kernel, os.O_RDWR | flags & (PIDFD_NONBLOCK | PIDFD_THREAD))
         self.process = process
         self.pid = pid
-        self.thread = bool(flags & PIDFD_THREAD)
         self._thread_status = 0
         process.pidfiles.append(self)
 
@@ -87,8 +86,9 @@ class PidFile(File):
     def poll(self) -> int:
         if self.reaped:
             return READABLE | _HUP
-        running = self.task is not None if self.thread else bool(self.process.threads)
-        return 0 if running else READABLE
+        # KERNEL: while others run, the end of the first thread is told to nobody, since one of the
+        # others may still take its number by execve.
+        return 0 if self.process.threads else READABLE
 
     def release(self) -> None:
         self.process.pidfiles.remove(self)

@@ -82,7 +82,6 @@ class Process:
         hard: int,
     ) -> None:
         self.kernel = kernel
-        self._leader_status = 0
         self.parent = parent
         self.uid, self.gid = uid, gid
         self.soft, self.hard = soft, hard
@@ -107,13 +106,12 @@ class Process:
     def thread_ended(self, task: "Task", status: int) -> None:
         """Hear of the end of a thread; with the last one the process ends."""
         self.threads.remove(task)
-        if task.pid == self.pid:
-            self._leader_status = status
         for pidfile in tuple(self.pidfiles):
             pidfile.thread_ended(task.pid, status)
         if self.threads:
             return
-        self.status = self._leader_status if self.group_status is None else self.group_status
+        # KERNEL: where each thread ends for itself, the last one's status is the process's.
+        self.status = status if self.group_status is None else self.group_status
         for child in self.children:
             child.parent = None
             if child.is_zombie:
