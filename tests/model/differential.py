@@ -5,11 +5,9 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from fcntl import F_GETFL
-from types import ModuleType
 from typing import Any
 
-import fdproof.model
-from fdproof.model import Task
+from fdproof.model import Kernel
 from tests.model.agents import Agents, Entry, Stuck
 from tests.model.kernel_subject import RealKernel, RealTask
 from tests.model.program import Blocking, Failed, Program, Side, Spawn, Step
@@ -43,19 +41,17 @@ class Comparison:
     Args:
         agents: run the kernel's side.
         spawns: the tasks to start with.
-        model: the package that is compared; a mutated one at times.
     """
 
     def __init__(
         self,
         agents: Agents,
         spawns: Sequence[Spawn],
-        model: ModuleType = fdproof.model,
     ) -> None:
         self.spawns = tuple(spawns)
         self.steps: list[Step] = []
         self.outcomes: Counter[tuple[str, str]] = Counter()
-        self.model = Side(model.Kernel(), spawns)
+        self.model = Side(Kernel(), spawns)
         self._kernel = RealKernel(agents)
         try:
             self._kernel.bound = BOUND
@@ -175,7 +171,6 @@ def random_program(
     chooser: random.Random,
     calls: Sequence[str],
     steps: int,
-    model: ModuleType = fdproof.model,
 ) -> Counter[tuple[str, str]]:
     """Make a program up while it runs, of these calls.
 
@@ -189,7 +184,7 @@ def random_program(
     spawns = [Spawn(limit, chooser.choice((0, 0, 0, 5)))]
     if chooser.randrange(4) == 0:
         spawns.append(Spawn(limit))
-    comparison = Comparison(agents, spawns, model)
+    comparison = Comparison(agents, spawns)
     weights = [CALLS[call][0] for call in calls]
     try:
         for _ in range(steps):
@@ -211,11 +206,9 @@ def random_program(
     return comparison.outcomes
 
 
-def replay(
-    agents: Agents, program: Program, model: ModuleType = fdproof.model
-) -> Difference | None:
+def replay(agents: Agents, program: Program) -> Difference | None:
     """Run a program as it is written, and return the first difference."""
-    comparison = Comparison(agents, program.spawns, model)
+    comparison = Comparison(agents, program.spawns)
     try:
         for each in program.steps:
             comparison.step(each)
@@ -226,9 +219,7 @@ def replay(
     return None
 
 
-def minimal(
-    agents: Agents, found: Difference, model: ModuleType = fdproof.model
-) -> Difference:
+def minimal(agents: Agents, found: Difference) -> Difference:
     """Leave out what a difference does not need: chunks of steps, then single ones."""
     steps = found.program.steps
     chunk = len(steps) // 2
@@ -236,7 +227,7 @@ def minimal(
         start = 0
         while start < len(steps):
             shorter = Program(found.program.spawns, steps[:start] + steps[start + chunk :])
-            again = replay(agents, shorter, model)
+            again = replay(agents, shorter)
             if again is not None and again.what.split("(")[0] == found.what.split("(")[0]:
                 found, steps = again, again.program.steps
             else:

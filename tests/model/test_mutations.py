@@ -1,0 +1,40 @@
+"""Thirty mistakes in the model, and the random programs find every one of them."""
+
+import random
+
+import pytest
+
+from tests.model.agents import Agents
+from tests.model.differential import Difference, random_program
+from tests.model.mutations import MUTATIONS, Mutation, mutated
+from tests.model.vocabulary import CALLS
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.requires_kernel("seccomp notifier", "pidfs", "kcmp", "F_DUPFD_QUERY"),
+    pytest.mark.timeout(300),
+]
+
+PROGRAMS = 400
+
+
+def test_there_are_at_least_thirty_and_no_two_are_the_same() -> None:
+    assert len({(one.file, one.right, one.wrong) for one in MUTATIONS}) >= 30
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
+def test_a_mistake_in_the_model_is_found(agents: Agents, mutation: Mutation) -> None:
+    with agents.pinned():
+        with mutated(mutation):
+            found = next((seed for seed in range(PROGRAMS) if differs(agents, seed)), None)
+        assert found is not None
+        assert not differs(agents, found), "the model itself is not right"
+
+
+def differs(agents: Agents, seed: int) -> bool:
+    """Whether the model goes another way than Linux; a model that breaks down does so, too."""
+    try:
+        random_program(agents, random.Random(seed), tuple(CALLS), 60)
+    except (Difference, AssertionError, AttributeError, LookupError):
+        return True
+    return False
