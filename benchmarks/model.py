@@ -6,6 +6,7 @@ closing, a replacement or a look-up.
 """
 
 import errno
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -13,7 +14,7 @@ from typing import Protocol
 
 from benchmarks.compiled import Compiled
 from benchmarks.measure import Budget, Contest, Contestant
-from fdproof.model import Table
+from fdproof.model import Kernel, Table, Task
 
 __all__ = ["forks", "look_ups", "openings", "replacements"]
 
@@ -137,6 +138,7 @@ def forks(compiled: Compiled, *, quick: bool) -> Contest:
             Contestant("model.Table", partial(_copying, _filled(Table, size))),
             Contestant(_SCAN, partial(_copying, _filled(_ListScan, size))),
             Contestant(_MIN, partial(_copying, _filled(_DictMin, size))),
+            Contestant("model.Task.fork(), references counted", partial(_forking, _parent(size))),
         ],
     )
 
@@ -205,6 +207,22 @@ def _copying(table: _Numbers) -> float:
     started = time.perf_counter()
     table.copy()
     return time.perf_counter() - started
+
+
+def _parent(size: int) -> Task:
+    task = Kernel().spawn(rlimit_nofile=size)
+    for number in range(task.memfd_create("file") + 1, size):
+        task.dup2(0, number)
+    return task
+
+
+def _forking(task: Task) -> float:
+    started = time.perf_counter()
+    child = task.fork()
+    seconds = time.perf_counter() - started
+    child.exit()
+    task.waitid(os.P_ALL, 0, os.WEXITED)
+    return seconds
 
 
 def _open_and_close(table: _Numbers, numbers: Sequence[int], file: object) -> None:
