@@ -332,6 +332,27 @@ def test_root_may_send_anybodys_credentials_if_the_process_exists(task: Task) ->
         task.sendmsg(a, b"x", [Credentials(4194303, 0, 0)])
 
 
+def test_credentials_may_name_a_thread(task: Task) -> None:
+    a, b = task.socketpair()
+    thread = task.clone(0x100 | 0x200 | 0x400 | 0x800 | 0x10000)
+    task.setsockopt(b, SO_PASSCRED, 1)
+    number = int(getattr(thread, "id", thread.pid))
+    task.sendmsg(a, b"x", [Credentials(number, 0, 0)])
+    assert task.recvmsg(b, 1, 100).control == (Credentials(number, 0, 0),)
+
+
+@pytest.mark.parametrize(("kind", "told"), [(STREAM, True), (SEQPACKET, False)])
+def test_only_a_stream_tells_at_its_end_that_nobody_sent_it(
+    task: Task, kind: int, told: bool
+) -> None:
+    a, b = task.socketpair(kind)
+    task.setsockopt(b, SO_PASSCRED, 1)
+    task.close(a)
+    control = (Credentials(0, 0, 0),) if told else ()
+    assert task.recvmsg(b, 1, 100) == Received(b"", control, 0)
+    assert task.recvmsg(b, 1, 0).flags == (CTRUNC if told else 0)
+
+
 def test_a_user_may_send_only_its_own_credentials(kernel: Kernel) -> None:
     task = kernel.spawn(uid=1000)
     a, _ = task.socketpair()

@@ -148,10 +148,11 @@ def test_the_core_dump_is_told_only_where_asked_for(task: Task) -> None:
 
 def test_what_is_no_pidfd_has_no_info(task: Task) -> None:
     reading, _ = task.pipe2()
-    epoll, path = task.epoll_create1(), task.open("/", os.O_PATH)
+    epoll, path, listener = task.epoll_create1(), task.open("/", os.O_PATH), task.seccomp(["dup"])
     for fd, number in (
         (reading, errno.ENOTTY),
         (epoll, errno.EINVAL),
+        (listener, errno.EINVAL),
         (path, errno.EBADF),
         (99, errno.EBADF),
         (-1, errno.EBADF),

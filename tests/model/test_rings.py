@@ -131,6 +131,17 @@ def test_installing_has_its_errnos(kernel: Kernel) -> None:
     assert task.io_uring_install(ring, 0) == fd
 
 
+def test_there_is_no_ring_minus_one(task: Task) -> None:
+    for call, arguments, number in (
+        ("io_uring_register_files", ([0],), errno.EINVAL),
+        ("io_uring_update", (0, [0]), errno.EINVAL),
+        ("io_uring_unregister_files", (), errno.EINVAL),
+        ("io_uring_install", (0,), errno.EBADF),
+    ):
+        with failing(number):
+            getattr(task, call)(-1, *arguments)
+
+
 def test_a_socket_in_a_ring_is_in_use(task: Task, ring: int) -> None:
     a, b = task.socketpair()
     task.io_uring_register_files(ring, [b])

@@ -125,8 +125,7 @@ class Layout:
         if self.left < _HEADER + 12:
             self.flags |= socket.MSG_CTRUNC
         else:
-            pid = sender.process.pid if sender.process else 0
-            self.control.append(Credentials(pid, sender.uid, sender.gid))
+            self.control.append(Credentials(sender.pid, sender.uid, sender.gid))
         if self.left >= _HEADER:
             self._take(12)
 
@@ -157,7 +156,7 @@ class Layout:
         try:
             process = sender.process
             number = self.task.publish(
-                lambda: PidFile(self.task.kernel, process, process.pid), os.O_CLOEXEC
+                lambda: PidFile(self.task.kernel, process, sender.pid), os.O_CLOEXEC
             )
         except OSError as error:
             # KERNEL: the message stays readable, so the failure takes the place of the number.
@@ -172,7 +171,8 @@ def _named(task: "Caller", item: Credentials) -> Sender:
         item.pid != task.process.pid or item.uid != task.uid or item.gid != task.gid
     ):
         raise failure(errno.EPERM)
-    process = task.kernel.processes.get(item.pid)
+    thread = task.kernel.tasks.get(item.pid)
+    process = thread.process if thread else task.kernel.processes.get(item.pid)
     if process is None:
         raise failure(errno.ESRCH)
-    return Sender(process, item.uid, item.gid)
+    return Sender(process, item.pid, item.uid, item.gid)

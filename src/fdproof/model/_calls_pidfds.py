@@ -8,6 +8,7 @@ from fdproof.model._calls_signals import SignalCalls
 from fdproof.model._epoll import EpollFile
 from fdproof.model._failure import failure
 from fdproof.model._file import File
+from fdproof.model._notifier import Listener
 from fdproof.model._pidfd import PIDFD_NONBLOCK, PIDFD_THREAD, Info, PidFile
 
 __all__ = ["PidfdCalls"]
@@ -113,7 +114,7 @@ class PidfdCalls(SignalCalls):
             mask: what to tell besides: 8, how it ended; 16, whether it dumped core.
 
         Raises:
-            OSError: EBADF, not open; ENOTTY, no pidfd (EINVAL from an epoll); ESRCH, reaped, and
+            OSError: EBADF, not open; ENOTTY, no pidfd (EINVAL from an epoll or a listener); ESRCH, reaped, and
                 how it ended was not asked for.
 
         Kernel:
@@ -125,4 +126,6 @@ class PidfdCalls(SignalCalls):
     def _info(self, file: File, mask: int) -> Info:
         if isinstance(file, PidFile):
             return file.info(mask)
-        raise failure(errno.EINVAL if isinstance(file, EpollFile) else errno.ENOTTY)
+        # KERNEL: these two have ioctls of their own, and say so differently.
+        known = isinstance(file, EpollFile | Listener)
+        raise failure(errno.EINVAL if known else errno.ENOTTY)

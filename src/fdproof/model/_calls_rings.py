@@ -42,7 +42,7 @@ class RingCalls(Caller):
         Kernel:
             io_uring_register(2), IORING_REGISTER_FILES.
         """
-        found = self._ring(ring)
+        found = self._registering(ring)
         self.operate(found, lambda: found.register(self, numbers))
 
     @system_call
@@ -59,7 +59,7 @@ class RingCalls(Caller):
         Kernel:
             io_uring_register(2), IORING_REGISTER_FILES_UPDATE.
         """
-        found = self._ring(ring)
+        found = self._registering(ring)
         return self.operate(found, lambda: found.update(self, offset, numbers))
 
     @system_call
@@ -72,7 +72,7 @@ class RingCalls(Caller):
         Kernel:
             io_uring_register(2), IORING_UNREGISTER_FILES.
         """
-        found = self._ring(ring)
+        found = self._registering(ring)
         self.operate(found, found.unregister)
 
     @system_call
@@ -101,6 +101,12 @@ class RingCalls(Caller):
         if flags & ~NO_CLOEXEC:
             raise failure(errno.EINVAL)
         return self.receive_fd(ring.fixed(index), close_on_exec=not flags)
+
+    def _registering(self, number: int) -> RingFile:
+        # KERNEL: since 6.12 there are things to register with no ring at all, and these are not.
+        if number == -1:
+            raise failure(errno.EINVAL)
+        return self._ring(number)
 
     def _ring(self, number: int) -> RingFile:
         """Return the ring behind a number, with a reference for the caller."""

@@ -152,7 +152,8 @@ class SocketCalls(Caller):
             raise failure(errno.EOPNOTSUPP)
         data, told, cargo = sock.receive(count, flags)
         layout = Layout(self, control_size, flags)
-        layout.fill(sock, cargo)
+        if cargo is not None:
+            layout.fill(sock, cargo)
         return Received(data, tuple(layout.control), told | layout.flags)
 
     @system_call
@@ -187,17 +188,17 @@ class SocketCalls(Caller):
     def _option(self, sock: UnixSocket, name: int) -> int | Credentials:
         if name in _OPTIONS:
             return int(getattr(sock, _OPTIONS[name]))
-        process, uid, gid = sock.creator
+        process, pid, uid, gid = sock.creator
         assert process is not None
         if name == socket.SO_PEERCRED:
-            return Credentials(process.pid, uid, gid)
+            return Credentials(pid, uid, gid)
         if name == SO_PEERPIDFD:
-            return self.publish(lambda: PidFile(self.kernel, process, process.pid), os.O_CLOEXEC)
+            return self.publish(lambda: PidFile(self.kernel, process, pid), os.O_CLOEXEC)
         raise failure(errno.ENOPROTOOPT)
 
     def as_sender(self) -> Sender:
         """Return the task as the kernel names it to receivers."""
-        return Sender(self.process, self.uid, self.gid)
+        return Sender(self.process, self.process.pid, self.uid, self.gid)
 
     def _socket(self, fd: int) -> UnixSocket:
         """Return the socket behind a number, with a reference for the caller."""

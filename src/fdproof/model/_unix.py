@@ -29,11 +29,12 @@ class Sender(NamedTuple):
     """Who sent a message; no process where nobody had asked to know it at that moment."""
 
     process: "Process | None"
+    pid: int
     uid: int
     gid: int
 
 
-NOBODY = Sender(None, 65534, 65534)
+NOBODY = Sender(None, 0, 65534, 65534)
 
 
 class Cargo(NamedTuple):
@@ -41,6 +42,10 @@ class Cargo(NamedTuple):
 
     files: tuple[File, ...] = ()
     sender: Sender = NOBODY
+
+
+# KERNEL: the end of a stream comes from nobody too, who here looks like root.
+THE_END = Cargo(sender=Sender(None, 0, 0, 0))
 
 
 class Message:
@@ -176,11 +181,12 @@ class UnixSocket(File):
 
     # -- receiving
 
-    def receive(self, count: int, flags: int) -> tuple[bytes, int, Cargo]:
+    def receive(self, count: int, flags: int) -> tuple[bytes, int, Cargo | None]:
         """Take (with MSG_PEEK: look at) data from the queue.
 
         Returns:
-            The data; MSG_TRUNC or 0; the cargo, whose references are the caller's.
+            The data; MSG_TRUNC or 0; the cargo, whose references are the caller's, and None where not
+            even a sender is told.
 
         Raises:
             OSError: as recvmsg(2).
@@ -191,7 +197,7 @@ class UnixSocket(File):
         if not self.queue:
             self.check_error()
             if self.hung_up:
-                return b"", 0, Cargo()
+                return b"", 0, THE_END if self.kind == socket.SOCK_STREAM else None
             self.would_block(flags)
         if self.kind == socket.SOCK_STREAM:
             data, cargo = self._glue(count, bool(flags & socket.MSG_PEEK))
@@ -249,7 +255,7 @@ class UnixSocket(File):
         if count == 0:
             return b""
         data, _, cargo = self.receive(count, 0)
-        for file in cargo.files:
+        for file in cargo.files if cargo else ():
             self.kernel.fput(file)
         return data
 
