@@ -175,7 +175,7 @@ class _Attempt:
             return result
 
         def touched() -> Footprint:
-            return footprint(self._kernel, task.files, name, arguments, options)
+            return footprint(task, name, arguments, options)
 
         return self._turns.call(thread, step, touched)
 

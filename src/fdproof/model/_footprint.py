@@ -12,6 +12,7 @@ from typing import Any
 
 from fdproof.model._kernel import Kernel
 from fdproof.model._process import ProcessTable
+from fdproof.model._task import Task
 from fdproof.model._tree import OrdinaryFile
 
 __all__ = ["EVERYTHING", "Footprint", "footprint", "independent"]
@@ -57,22 +58,19 @@ def independent(one: Footprint, other: Footprint) -> bool:
 
 
 def footprint(
-    kernel: Kernel,
-    table: ProcessTable,
-    call: str,
-    arguments: tuple[Any, ...],
-    options: Mapping[str, Any],
+    task: Task, call: str, arguments: tuple[Any, ...], options: Mapping[str, Any]
 ) -> Footprint:
     """Return what a call would touch if it were made now.
 
     Args:
-        kernel: where.
-        table: of the task whose call it is.
+        task: whose call it is.
         call: its name, a system call's or an inside function's.
         arguments, options: what it is given.
     """
-    if kernel.waiting or options:
-        # Whatever is done may be what they wait for; and what matters is looked for by its position.
+    kernel, table = task.kernel, task.files
+    if kernel.waiting or task.filters or options:
+        # Whatever is done may be what somebody waits for; a filter may turn it into another's business;
+        # and the arguments that matter are found by their position.
         return EVERYTHING
     # Tables are made and dropped by calls only that touch everything, so that a place stays the same.
     own = f"table {list(kernel.tables).index(table)}" if table in kernel.tables else "no table"
