@@ -4,6 +4,7 @@ import errno
 import os
 
 from fdproof.model._caller import Caller, system_call
+from fdproof.model._contents import LARGEST
 from fdproof.model._failure import failure
 from fdproof.model._file import File
 from fdproof.model._pipe import Pipe, ReadEnd, WriteEnd
@@ -195,12 +196,19 @@ class FileCalls(Caller):
     def _read(self, file: File, count: int) -> bytes:
         if file.flags & os.O_ACCMODE not in (os.O_RDONLY, os.O_RDWR):
             raise failure(errno.EBADF)
+        self._verify_area(file, count)
         return file.read(min(count, _MOST_AT_ONCE))
 
     def _write(self, file: File, data: bytes) -> int:
         if file.flags & os.O_ACCMODE not in (os.O_WRONLY, os.O_RDWR):
             raise failure(errno.EBADF)
+        self._verify_area(file, len(data))
         return file.write(data[:_MOST_AT_ONCE])
+
+    def _verify_area(self, file: File, count: int) -> None:
+        # KERNEL: asked of the offset as it is, also where an appending write goes elsewhere.
+        if count < 0 or file.offset + count > LARGEST:
+            raise failure(errno.EINVAL)
 
     # -- open
 
@@ -222,6 +230,8 @@ class FileCalls(Caller):
             self._may_open(inode, flags)
         status = flags & ~_ONLY_AT_OPEN
         if isinstance(inode, Directory):
+            if flags & os.O_DIRECT:
+                raise failure(errno.EINVAL)
             return DirectoryFile(self.kernel, status, inode)
         assert isinstance(inode, Regular)
         file = OrdinaryFile(self.kernel, status, inode)
