@@ -262,18 +262,18 @@ class Agents:
         self._last_mailbox += 1
         if self._last_mailbox == MAILBOXES:
             self._last_mailbox = 1
-            for group in self._dying:
-                while self.command(0, SYSTEM_CALL, number_of("kill"), -group, 0) == 0:
+            for pid in self._dying:
+                while self.command(0, SYSTEM_CALL, number_of("kill"), pid, 0) == 0:
                     os.sched_yield()
             self._dying.clear()
         start = self._last_mailbox * MAILBOX_SIZE
         self._view[start : start + COMMAND_AT] = bytes(COMMAND_AT)
         return self._last_mailbox
 
-    def kill_group(self, group: int) -> None:
-        """Kill all processes of a group; they end in their own time."""
-        self.command(0, SYSTEM_CALL, number_of("kill"), -group, signal.SIGKILL)
-        self._dying.append(group)
+    def kill(self, pid: int) -> None:
+        """Kill a process; it ends in its own time."""
+        self.command(0, SYSTEM_CALL, number_of("kill"), pid, signal.SIGKILL)
+        self._dying.append(pid)
 
     @contextlib.contextmanager
     def pinned(self) -> Iterator[None]:

@@ -3,20 +3,34 @@
 import errno
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fcntl import F_GETFL
-from typing import Any
+from typing import Any, NamedTuple
 
-from fdproof.model import Kernel
+from fdproof.model import Kernel, Rights
 from tests.model.agents import Agents, Entry, Stuck
 from tests.model.kernel_subject import RealKernel, RealTask
 from tests.model.program import Blocking, Failed, Program, Side, Spawn, Step
 from tests.model.vocabulary import CALLS, Draw, step
 
-__all__ = ["Comparison", "Difference", "minimal", "random_program", "replay"]
+__all__ = ["KNOWN_GAPS", "Comparison", "Difference", "minimal", "random_program", "replay"]
 
 MOST_TASKS = 4
 BOUND = 72
+
+
+class Gap(NamedTuple):
+    """What model and Linux are known to differ in; random programs leave it out.
+
+    Args:
+        what: it is.
+        reason: why it stays.
+        meets: whether a step would meet it.
+    """
+
+    what: str
+    reason: str
+    meets: Callable[["Comparison", Step], bool]
 
 
 class Difference(Exception):
@@ -87,6 +101,8 @@ class Comparison:
         """
         if step.task >= len(self.model.tasks) or step.task not in self.alive():
             return
+        if any(gap.meets(self, step) for gap in KNOWN_GAPS):
+            return
         self.steps.append(step)
         model = self.model.run(step)
         if isinstance(model, Blocking):
@@ -136,6 +152,32 @@ class Comparison:
             first: dict[object, int] = {}
             classes = [first.setdefault(serial, at) for at, serial in enumerate(serials)]
             self._compare(f"files of {places}", classes, self._kernel.agents.classes(places))
+
+
+def _closes_a_cycle(comparison: Comparison, step: Step) -> bool:
+    """Whether sockets travel to one that is itself in flight, or travels with them."""
+    if step.call != "sendmsg":
+        return False
+    table = dict(comparison.model.tasks[step.task].files.items())
+    peer = getattr(table.get(step.arguments[0]), "peer", None)
+    sent = [
+        table.get(number)
+        for item in step.arguments[2]
+        if isinstance(item, Rights)
+        for number in item.numbers
+    ]
+    in_flight = comparison.model.kernel.in_flight.carries
+    return peer is not None and (peer in sent or in_flight(peer))
+
+
+KNOWN_GAPS = (
+    Gap(
+        "when cycles of sockets in flight are freed",
+        "Linux looks for them in a worker, some time after a socket was closed; the model at once. "
+        "tests/model/test_selftests_passing.py waits for Linux.",
+        _closes_a_cycle,
+    ),
+)
 
 
 def entries_of(task: Any, serials: list[object], seen: set[int]) -> tuple[Entry, ...]:
@@ -196,7 +238,15 @@ def random_program(
             if call in ("fork", "clone") and len(alive) >= MOST_TASKS:
                 call = "exit"
             ours = comparison.model.tasks[task]
-            draw = Draw(chooser, task, len(comparison.model.tasks), tuple(ours.table()), limit)
+            draw = Draw(
+                chooser,
+                task,
+                len(comparison.model.tasks),
+                tuple(ours.table()),
+                limit,
+                ours.process.hard,
+                ours.uid,
+            )
             made = step(draw, call)
             if any(call in found.calls for found in ours.filters):
                 made = Step(task, "begin", (call, *made.arguments))

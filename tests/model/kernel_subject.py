@@ -118,15 +118,12 @@ class RealKernel:
         self.tasks: list[RealTask] = []
         self.bound = 0
         self.rings: dict[tuple[int, int], RealRing] = {}
-        self._groups: list[int] = []
 
     def spawn(self, rlimit_nofile: int = 1024, uid: int = 0) -> "RealTask":
         """Start a process with an empty table."""
         index = self.agents.new_mailbox()
         id = self.agents.command(0, memory.CLONE, signal.SIGCHLD, index, 0)
         task = RealTask(self, index, _checked(id), _checked(id))
-        self._groups.append(id)
-        task.system("setpgid", 0, 0)
         self.agents.handle(index, signal.SIGCHLD, signal.SIG_DFL)
         task.system("chdir", task.put(os.fsencode(self.root) + b"\0"))
         task.setrlimit(rlimit_nofile)
@@ -138,8 +135,8 @@ class RealKernel:
 
     def close(self) -> None:
         """Kill all tasks, and empty the directory."""
-        for group in self._groups:
-            self.agents.kill_group(group)
+        for pid in {task.pid for task in self.tasks if not task.ended}:
+            self.agents.kill(pid)
         with os.scandir(self.root) as found:
             for entry in found:
                 if entry.is_dir(follow_symlinks=False):
@@ -148,7 +145,6 @@ class RealKernel:
                     os.unlink(entry.path)
         self.tasks.clear()
         self.rings.clear()
-        self._groups.clear()
 
 
 class RealTask:

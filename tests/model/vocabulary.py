@@ -32,7 +32,9 @@ class Draw:
         task: who acts.
         tasks: all that can be named.
         numbers: what is open in the acting task's table.
-        limit: a soft limit of the program.
+        limit: the soft limit that the program began with.
+        hard: the hard limit of the acting task.
+        uid: its user.
     """
 
     def __init__(
@@ -42,12 +44,16 @@ class Draw:
         tasks: int,
         numbers: Sequence[int],
         limit: int,
+        hard: int,
+        uid: int,
     ) -> None:
         self.random = random
         self.task = task
         self.tasks = tasks
         self.numbers = numbers
         self.limit = limit
+        self.hard = hard
+        self.uid = uid
 
     def one(self, *values: Any) -> Any:
         return values[self.random.randrange(len(values))]
@@ -169,9 +175,13 @@ def _waitid(draw: Draw) -> tuple[Any, ...]:
 
 def _limit(draw: Draw) -> tuple[Any, ...]:
     soft = draw.one(4, 8, 12, 16, 16, 16, 24, 70)
-    if draw.rarely():
-        return soft, draw.one(16, 24, 100, 4, 2**21)
-    return (soft,)
+    if not draw.rarely():
+        return (soft,)
+    hard = draw.one(16, 24, 100, 4, 2**21)
+    if draw.uid == 0 and draw.hard < hard < 2**21:
+        # Not every root is allowed to raise it: it takes CAP_SYS_RESOURCE.
+        hard = draw.hard
+    return soft, hard
 
 
 def _addfd(draw: Draw) -> tuple[Any, ...]:

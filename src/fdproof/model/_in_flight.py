@@ -35,6 +35,10 @@ class InFlight:
         if message.sockets and self._copies[receiver]:
             self._may_have_cycles = True
 
+    def carries(self, socket: "UnixSocket") -> bool:
+        """Say whether the socket is in flight."""
+        return self._copies[socket] > 0
+
     def arrive(self, message: "Message") -> None:
         """Stop counting the files of a message: received, or dropped."""
         if self._carrying.pop(message, None) is not None:
