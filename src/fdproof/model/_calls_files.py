@@ -213,7 +213,11 @@ class FileCalls(Caller):
     # -- open
 
     def _opened(self, dirfd: int, path: str, flags: int, mode: int) -> File:
-        self.kernel.fallible("alloc_empty_file", errno.ENFILE)
+        # KERNEL: the file comes before the walk, so that a full system makes no name.
+        with self.kernel.room_for_file():
+            return self._found(dirfd, path, flags, mode)
+
+    def _found(self, dirfd: int, path: str, flags: int, mode: int) -> File:
         place = find(self, self._start(dirfd, path), path)
         if flags & _O_TMPFILE:
             return self._nameless(place, flags, mode)

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fdproof.model._failure import Misuse, failure
@@ -48,6 +49,7 @@ class Kernel:
         self._last_serial = self._last_pid = 0
         self._dropped: list[File] = []
         self._dropping = False
+        self._has_room = False
 
     @property
     def nr_open(self) -> int:
@@ -88,18 +90,40 @@ class Kernel:
 
     # -- files
 
-    def enter(self, file: "File") -> int:
-        """Count a new file in, and return its serial number.
+    @contextmanager
+    def room_for_file(self) -> Iterator[None]:
+        """Take the room for one file before it is known what file it will be.
+
+        Yields:
+            Nothing. In the block one file is made without being asked about.
 
         Raises:
             OSError: ENFILE, there are ``file_max`` files, and the task is not root's.
         """
-        self.fallible("alloc_empty_file", errno.ENFILE)
-        if len(self._files) >= self.file_max and self.uid != 0:
-            raise failure(errno.ENFILE)
+        self._find_room()
+        self._has_room = True
+        try:
+            yield
+        finally:
+            self._has_room = False
+
+    def enter(self, file: "File") -> int:
+        """Count a new file in, and return its serial number.
+
+        Raises:
+            OSError: ENFILE, as for ``room_for_file``.
+        """
+        if not self._has_room:
+            self._find_room()
+        self._has_room = False
         self._last_serial += 1
         self._files[self._last_serial] = file
         return self._last_serial
+
+    def _find_room(self) -> None:
+        self.fallible("alloc_empty_file", errno.ENFILE)
+        if len(self._files) >= self.file_max and self.uid != 0:
+            raise failure(errno.ENFILE)
 
     def fput(self, file: "File") -> None:
         """Drop a reference; with the last one the file lets go of everything.
