@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -372,6 +374,33 @@ def test_a_fault_is_asked_for_each_step_that_can_fail(task: Task) -> None:
         ("dup_fd", "ENOMEM"),
         ("expand_fdtable", "ENOMEM"),
     ]
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_a_pipe_is_made_whole_or_not_at_all(task: Task, step: int) -> None:
+    left = iter([False] * step + [True])
+    task.kernel.fault = lambda step, number: next(left)
+
+    with pytest.raises(OSError, match=r"^\[Errno"):
+        task.pipe2()
+
+    assert not task.table()
+    assert not task.files.reserved()
+    assert not task.kernel.files()
+
+
+def test_the_reference_lists_every_step_that_can_fail() -> None:
+    root = Path(__file__).parents[2]
+    asked = re.compile(r'\.fallible\(\s*"(\w+)", errno\.(\w+)\)')
+    page = re.compile(r"^\| `(\w+)` \| `(E\w+)` \|", re.MULTILINE)
+
+    found = {
+        step
+        for path in (root / "src/fdproof/model").glob("*.py")
+        for step in asked.findall(path.read_text())
+    }
+
+    assert found == set(page.findall((root / "docs/reference/model.md").read_text()))
 
 
 def test_misuse_cannot_be_had_by_system_calls(task: Task) -> None:

@@ -217,12 +217,13 @@ class Caller:
             flags: O_CLOEXEC.
 
         Raises:
-            OSError: EMFILE.
+            OSError: EMFILE; EFAULT, the program could not be told.
         """
         numbers: list[int] = []
         try:
             numbers += [self.get_unused_fd_flags(flags)]
             numbers += [self.get_unused_fd_flags(flags)]
+            self.kernel.fallible("copy_to_user", errno.EFAULT)
         except OSError:
             for fd in numbers:
                 self.put_unused_fd(fd)

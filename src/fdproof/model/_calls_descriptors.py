@@ -33,6 +33,8 @@ class DescriptorCalls(Caller):
 
         Raises:
             OSError: EBADF.
+
+        Kernel: close(2).
         """
         # KERNEL: the number is free before the file is let go of.
         self.kernel.fput(self.files.remove(fd))
@@ -43,6 +45,8 @@ class DescriptorCalls(Caller):
 
         Raises:
             OSError: EBADF; EMFILE.
+
+        Kernel: dup(2).
         """
         return self._duplicate(fd, 0, False)
 
@@ -53,6 +57,8 @@ class DescriptorCalls(Caller):
         Raises:
             OSError: EBADF, ``old`` is not open, or ``new`` is not below the limits; EBUSY, ``new`` is
                 reserved.
+
+        Kernel: dup2(2).
         """
         if old == new:
             self.files.lookup(old)
@@ -66,6 +72,8 @@ class DescriptorCalls(Caller):
         Raises:
             OSError: EINVAL, a flag other than O_CLOEXEC, or equal numbers, open or not; otherwise as
                 ``dup2``.
+
+        Kernel: 2.6.27, dup3(2).
         """
         if flags & ~os.O_CLOEXEC or old == new:
             raise failure(errno.EINVAL)
@@ -84,6 +92,8 @@ class DescriptorCalls(Caller):
         Raises:
             OSError: EBADF; EINVAL, an unknown command, a lowest number beyond the soft limit, or
                 O_DIRECT where the file cannot; EMFILE; EPERM, O_NOATIME on somebody else's file.
+
+        Kernel: fcntl(2); F_DUPFD_QUERY 6.10, F_CREATED_QUERY 6.12.
         """
         file = self.files.lookup(fd)
         if file.is_path and command not in _OF_PATHS:
@@ -121,6 +131,8 @@ class DescriptorCalls(Caller):
 
         Raises:
             OSError: EINVAL, another flag, or first is above last; EMFILE, ENOMEM: the copy.
+
+        Kernel: 5.9, close_range(2); CLOSE_RANGE_CLOEXEC 5.11.
         """
         first, last = first & _UNSIGNED, last & _UNSIGNED
         if flags & ~(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) or first > last:

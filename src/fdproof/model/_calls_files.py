@@ -72,6 +72,8 @@ class FileCalls(Caller):
         Raises:
             OSError: EINVAL, flags that exclude each other; ENOENT, ENAMETOOLONG: the path; EMFILE;
                 ENFILE; EBADF, ENOTDIR: dirfd; what the walk says; EEXIST, EISDIR, EACCES, EPERM.
+
+        Kernel: open(2).
         """
         close_on_exec, flags = flags & os.O_CLOEXEC, flags & _KNOWN | _O_LARGEFILE
         if flags & os.O_PATH:
@@ -91,6 +93,8 @@ class FileCalls(Caller):
 
         Raises:
             OSError: ENOENT, ENOTDIR, ENAMETOOLONG, EEXIST, EACCES.
+
+        Kernel: mkdir(2).
         """
         place = find(self, self.kernel.root, checked(path))
         if not place.is_plain or place.inode is not None:
@@ -106,6 +110,8 @@ class FileCalls(Caller):
 
         Raises:
             OSError: ENOENT, ENOTDIR, ENAMETOOLONG, EISDIR, EACCES.
+
+        Kernel: unlink(2).
         """
         place = find(self, self.kernel.root, checked(path))
         if not place.is_plain:
@@ -125,6 +131,8 @@ class FileCalls(Caller):
 
         Raises:
             OSError: EBADF, not open for reading; EISDIR; EINVAL; EAGAIN.
+
+        Kernel: read(2).
         """
         file = self.fget(fd)
         return self.operate(file, lambda: self._read(file, count))
@@ -135,6 +143,8 @@ class FileCalls(Caller):
 
         Raises:
             OSError: EBADF, not open for writing; EINVAL; EPIPE; EAGAIN; EFBIG.
+
+        Kernel: write(2).
         """
         file = self.fget(fd)
         return self.operate(file, lambda: self._write(file, data))
@@ -145,6 +155,8 @@ class FileCalls(Caller):
 
         Raises:
             OSError: EBADF; EINVAL, a bad whence or offset; ESPIPE, no offset; ENXIO, beyond the end.
+
+        Kernel: lseek(2).
         """
         file = self.fget(fd)
 
@@ -164,6 +176,8 @@ class FileCalls(Caller):
 
         Raises:
             OSError: EINVAL, other flags; ENFILE; EMFILE.
+
+        Kernel: 2.6.27, pipe2(2).
         """
         if flags & ~(os.O_CLOEXEC | os.O_NONBLOCK | os.O_DIRECT):
             raise failure(errno.EINVAL)

@@ -44,6 +44,8 @@ class ProcessCalls(Caller):
 
         Raises:
             OSError: EMFILE, the table reaches beyond an ``nr_open`` lowered since; ENOMEM.
+
+        Kernel: fork(2).
         """
         return self.clone(signal.SIGCHLD)
 
@@ -62,6 +64,8 @@ class ProcessCalls(Caller):
             OSError: EINVAL, flags that need others; EMFILE, ENOMEM, EFAULT, EAGAIN: the table,
                 or the pidfd.
             NotImplementedError: a flag that the model does not know.
+
+        Kernel: clone(2); CLONE_PIDFD 5.2.
         """
         asked = flags & ~0xFF
         if asked & ~_CLONE:
@@ -113,6 +117,8 @@ class ProcessCalls(Caller):
             OSError: EINVAL, unknown flags, or CLONE_THREAD, CLONE_SIGHAND or CLONE_VM in a process with
                 several threads; EMFILE, ENOMEM: the copy.
             NotImplementedError: a flag for namespaces, which the model does not have.
+
+        Kernel: 2.6.16, unshare(2).
         """
         if flags & ~(_UNSHARE | _NAMESPACES):
             raise failure(errno.EINVAL)
@@ -131,6 +137,8 @@ class ProcessCalls(Caller):
 
         Raises:
             OSError: EMFILE, ENOMEM: the copy of a table that is shared. Linux kills the process then.
+
+        Kernel: execve(2).
         """
         for task in tuple(self.process.threads):
             if task is not self:
@@ -158,6 +166,8 @@ class ProcessCalls(Caller):
         Raises:
             OSError: EINVAL, soft is above hard; EPERM, hard is above ``nr_open``, or raised by
                 somebody who is not root.
+
+        Kernel: setrlimit(2).
         """
         process = self.process
         hard = process.hard if hard is None else hard

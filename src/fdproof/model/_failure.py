@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 __all__ = ["Blocked", "Misuse", "failure"]
 
 
-class Misuse(Exception):
+class Misuse(Exception):  # noqa: N818  # it says what was done, not that something failed
     """The kernel's side of the protocol was broken: what would corrupt or leak in Linux.
 
     Programs cannot cause it by system calls. It says what was done, and what is right instead.
     """
 
 
-class Blocked(Exception):
+class Blocked(Exception):  # noqa: N818  # a state of the call, not an error
     """The call would wait, and nothing that happens by itself would end the wait.
 
     It has changed nothing. Use ``begin`` for calls that wait.

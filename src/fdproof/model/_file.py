@@ -88,7 +88,7 @@ class File:
         return READABLE | WRITABLE
 
     def fcntl(self, command: int, argument: int) -> int:
-        """Do what fcntl(2) can do to this kind of file only."""
+        """Carry out a command of fcntl(2) that only this kind of file knows."""
         raise failure(errno.EINVAL)
 
     def holds(self) -> Iterator["File"]:
