@@ -160,6 +160,17 @@ def test_a_seqpacket_that_is_closed_on_unread_data_is_reset_at_the_next_call(tas
     assert task.read(a, 10) == b""
 
 
+@pytest.mark.parametrize(("unread", "reset"), [([b""], False), ([b"", b""], True), ([b"x"], True)])
+def test_an_empty_record_in_front_resets_nothing(
+    task: Task, unread: list[bytes], reset: bool
+) -> None:
+    a, b = task.socketpair(SEQPACKET)
+    for data in unread:
+        task.write(a, data)
+    task.close(b)
+    assert bool(task.poll(a) & select.POLLERR) is reset
+
+
 def test_a_datagram_to_a_closed_end_is_refused_once_then_there_is_nobody(task: Task) -> None:
     a, b = task.socketpair(DATAGRAM)
     task.write(a, b"unread")

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 from fdproof.model._failure import failure
 from fdproof.model._file import File
-from fdproof.model._pidfd import PidFile
 from fdproof.model._ring import RingFile
 from fdproof.model._unix import Cargo, Sender, UnixSocket
 
 if TYPE_CHECKING:
-    from fdproof.model._caller import Caller
+    from fdproof.model._calls_sockets import SocketCalls
 
 __all__ = ["Control", "Credentials", "Pidfd", "Received", "Rights"]
 
@@ -61,7 +60,7 @@ class Received:
     flags: int
 
 
-def pack(task: "Caller", control: Iterable[Control]) -> Cargo:
+def pack(task: "SocketCalls", control: Iterable[Control]) -> Cargo:
     """Resolve what a sender wants to send.
 
     Returns:
@@ -98,7 +97,7 @@ def pack(task: "Caller", control: Iterable[Control]) -> Cargo:
 class Layout:
     """The control buffer of a recvmsg, being filled."""
 
-    def __init__(self, task: "Caller", size: int, flags: int) -> None:
+    def __init__(self, task: "SocketCalls", size: int, flags: int) -> None:
         self.task = task
         self.left = size
         self.close_on_exec = bool(flags & MSG_CMSG_CLOEXEC)
@@ -136,7 +135,7 @@ class Layout:
         numbers: list[int] = []
         for file in files[:most]:
             try:
-                numbers.append(self.task.receive_fd(file, self.close_on_exec))
+                numbers.append(self._receive(file))
             except OSError:
                 break
         if numbers:
@@ -147,6 +146,18 @@ class Layout:
         for file in files:
             self.task.kernel.fput(file)
 
+    def _receive(self, file: File) -> int:
+        """Give a file a number, which the program is told before it is a descriptor."""
+        number = self.task.get_unused_fd_flags(os.O_CLOEXEC if self.close_on_exec else 0)
+        try:
+            self.task.kernel.fallible("copy_to_user", errno.EFAULT)
+        except OSError:
+            self.task.put_unused_fd(number)
+            raise
+        file.references += 1
+        self.task.fd_install(number, file)
+        return number
+
     def _pidfd(self, sender: Sender) -> None:
         if self.left < _HEADER + 4:
             self.flags |= socket.MSG_CTRUNC
@@ -154,18 +165,17 @@ class Layout:
         if sender.process is None:
             return
         try:
-            process = sender.process
-            number = self.task.publish(
-                lambda: PidFile(self.task.kernel, process, sender.pid), os.O_CLOEXEC
-            )
+            number = self.task.pidfd_of(sender.process, sender.pid)
         except OSError as error:
+            if error.errno == errno.EFAULT:
+                return
             # KERNEL: the message stays readable, so the failure takes the place of the number.
             number = -(error.errno or 0)
         self.control.append(Pidfd(number))
         self._take(4)
 
 
-def _named(task: "Caller", item: Credentials) -> Sender:
+def _named(task: "SocketCalls", item: Credentials) -> Sender:
     """Return the sender that credentials name, if the task may say so."""
     if task.uid != 0 and (
         item.pid != task.process.pid or item.uid != task.uid or item.gid != task.gid

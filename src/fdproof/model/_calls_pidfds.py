@@ -2,6 +2,7 @@
 
 import errno
 import os
+from typing import TYPE_CHECKING
 
 from fdproof.model._caller import system_call
 from fdproof.model._calls_signals import SignalCalls
@@ -10,6 +11,9 @@ from fdproof.model._failure import failure
 from fdproof.model._file import File
 from fdproof.model._notifier import Listener
 from fdproof.model._pidfd import PIDFD_NONBLOCK, PIDFD_THREAD, Info, PidFile
+
+if TYPE_CHECKING:
+    from fdproof.model._process import Process
 
 __all__ = ["PidfdCalls"]
 
@@ -46,6 +50,24 @@ class PidfdCalls(SignalCalls):
             process = thread.process
         named = process
         return self.publish(lambda: PidFile(self.kernel, named, pid, flags), os.O_CLOEXEC)
+
+    def pidfd_of(self, process: "Process", pid: int) -> int:
+        """Make a pidfd of a process, which may be reaped, and tell its number to the program.
+
+        Raises:
+            OSError: EMFILE, ENFILE; EFAULT, and then there is no pidfd.
+        """
+
+        def build() -> PidFile:
+            file = PidFile(self.kernel, process, pid)
+            try:
+                self.kernel.fallible("copy_to_user", errno.EFAULT)
+            except OSError:
+                self.kernel.fput(file)
+                raise
+            return file
+
+        return self.publish(build, os.O_CLOEXEC)
 
     @system_call
     def pidfd_getfd(self, pidfd: int, fd: int, flags: int = 0) -> int:

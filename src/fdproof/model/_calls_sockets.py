@@ -6,9 +6,9 @@ import socket
 from collections.abc import Sequence
 
 from fdproof.model._ancillary import Control, Credentials, Layout, Received, pack
-from fdproof.model._caller import Caller, system_call
+from fdproof.model._caller import system_call
+from fdproof.model._calls_pidfds import PidfdCalls
 from fdproof.model._failure import failure
-from fdproof.model._pidfd import PidFile
 from fdproof.model._unix import Sender, UnixSocket
 
 __all__ = ["SocketCalls"]
@@ -28,7 +28,7 @@ _KINDS: dict[int, int] = {
 _KIND = 0xF
 
 
-class SocketCalls(Caller):
+class SocketCalls(PidfdCalls):
     """socketpair, sendmsg, recvmsg, setsockopt, getsockopt; AF_UNIX, without out-of-band data."""
 
     @system_call
@@ -48,11 +48,12 @@ class SocketCalls(Caller):
         flags, kind = kind & ~_KIND, kind & _KIND
         if flags & ~(socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK):
             raise failure(errno.EINVAL)
-        # KERNEL: both numbers first, then the sockets.
+        # KERNEL: both numbers first, and told to the program, then the sockets.
         first = self.get_unused_fd_flags(flags)
         try:
             second = self.get_unused_fd_flags(flags)
             try:
+                self.kernel.fallible("copy_to_user", errno.EFAULT)
                 one, other = self._pair(kind, flags & os.O_NONBLOCK)
             except OSError:
                 self.put_unused_fd(second)
@@ -193,7 +194,7 @@ class SocketCalls(Caller):
         if name == socket.SO_PEERCRED:
             return Credentials(pid, uid, gid)
         if name == SO_PEERPIDFD:
-            return self.publish(lambda: PidFile(self.kernel, process, pid), os.O_CLOEXEC)
+            return self.pidfd_of(process, pid)
         raise failure(errno.ENOPROTOOPT)
 
     def as_sender(self) -> Sender:

@@ -72,6 +72,7 @@ class EpollFile(File):
         if operation == ADD:
             if known:
                 raise failure(errno.EEXIST)
+            self.kernel.fallible("ep_insert", errno.ENOMEM)
             known = Registration(self, file, number, events, data)
             self.registrations[file, number] = known
             # KERNEL: the latest to ask is the first to hear.

@@ -43,7 +43,10 @@ class InFlight:
         """Stop counting the files of a message: received, or dropped."""
         if self._carrying.pop(message, None) is not None:
             self.by_user[message.user] -= len(message.files)
-            self._copies -= Counter(message.sockets)
+            for socket in message.sockets:
+                self._copies[socket] -= 1
+                if not self._copies[socket]:
+                    del self._copies[socket]
 
     def collect(self) -> None:
         """Drop the queues of all sockets that only each other's messages keep alive.

@@ -107,6 +107,7 @@ class Listener(File):
         """
         for trap in self.filter.traps.values():
             if trap.state is State.INIT:
+                self.kernel.fallible("copy_to_user", errno.EFAULT)
                 trap.state = State.SENT
                 self.wake(_WRITABLE)
                 return trap.notification

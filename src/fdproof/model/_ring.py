@@ -43,6 +43,7 @@ class RingFile(File):
             raise failure(errno.EINVAL)
         if len(numbers) > min(_MOST_FILES, task.rlimit_nofile):
             raise failure(errno.EMFILE)
+        self.kernel.fallible("io_sqe_files_register", errno.ENOMEM)
         self.files = []
         try:
             for number in numbers:
