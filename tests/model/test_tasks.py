@@ -119,7 +119,44 @@ def test_close_range_unshares_a_table_that_is_shared(kernel: Any) -> None:
     assert [task.fcntl(number, 1) for number in range(5)] == [0] * 5
 
 
+@pytest.mark.parametrize(
+    ("shared", "allowed"),
+    [
+        (A_THREAD, []),
+        (CLONE_VM | CLONE_SIGHAND, [CLONE_THREAD]),
+        (CLONE_VM, [CLONE_THREAD, CLONE_SIGHAND]),
+        (0, [CLONE_THREAD, CLONE_SIGHAND, CLONE_VM]),
+    ],
+)
+def test_only_what_is_not_shared_can_be_unshared(
+    kernel: Any, shared: int, allowed: list[int]
+) -> None:
+    task = kernel.spawn()
+    other = task.clone(shared)
+
+    flags = [CLONE_THREAD, CLONE_SIGHAND, CLONE_VM]
+    for one in (task, other):
+        assert [flag for flag in flags if number_of(one.unshare, flag) is None] == allowed
+    other.execve()
+    assert [flag for flag in flags if number_of(other.unshare, flag) is None] == flags
+
+
 # -- the model's own
+
+
+def test_an_exec_that_cannot_copy_its_table_kills_the_process() -> None:
+    kernel = Kernel(nr_open=1024)
+    parent = kernel.spawn(rlimit_nofile=1024)
+    parent.eventfd2()
+    parent.dup2(0, 1000)
+    child = parent.clone(CLONE_FILES)
+    kernel.nr_open = 64
+
+    child.execve()
+
+    assert child.ended
+    assert child.process.status == 11
+    assert list(parent.table()) == [0, 1000]
 
 
 def test_nr_open_is_the_bound_of_every_table() -> None:

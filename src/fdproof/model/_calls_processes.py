@@ -75,28 +75,8 @@ class ProcessCalls(Caller):
         if flags & CLONE_SIGHAND and not flags & CLONE_VM:
             raise failure(errno.EINVAL)
         self.kernel.fallible("copy_process", errno.ENOMEM)
-        table = self._table_for_clone(flags)
-        kind = cast("type[Task]", type(self))
+        task = self._new_task(flags)
         pidfd = None
-        try:
-            if flags & CLONE_THREAD:
-                task = kind(self.process, table, self.kernel.new_pid())
-            else:
-                process = self.process
-                task = kind(
-                    Process(
-                        self.kernel,
-                        process,
-                        uid=process.uid,
-                        gid=process.gid,
-                        soft=process.soft,
-                        hard=process.hard,
-                    ),
-                    table,
-                )
-        except BaseException:
-            table.drop()
-            raise
         if flags & CLONE_PIDFD:
             try:
                 pidfd = self._pidfd_for_clone(task, thread=bool(flags & CLONE_THREAD))
@@ -114,8 +94,8 @@ class ProcessCalls(Caller):
         """Stop sharing: with CLONE_FILES the table, of which the caller gets a copy.
 
         Raises:
-            OSError: EINVAL, unknown flags, or CLONE_THREAD, CLONE_SIGHAND or CLONE_VM in a process with
-                several threads; EMFILE, ENOMEM: the copy.
+            OSError: EINVAL, unknown flags, or CLONE_THREAD, CLONE_SIGHAND or CLONE_VM where there is
+                something of it to stop sharing; EMFILE, ENOMEM: the copy.
             NotImplementedError: a flag for namespaces, which the model does not have.
 
         Kernel: 2.6.16, unshare(2).
@@ -124,7 +104,13 @@ class ProcessCalls(Caller):
             raise failure(errno.EINVAL)
         if flags & _NAMESPACES:
             raise NotImplementedError("flags: the model has no namespaces")
-        if flags & (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM) and len(self.process.threads) > 1:
+        process = self.process
+        alone = len(process.threads) == 1 and self.pid == process.pid
+        if (
+            (flags & (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM) and not alone)
+            or (flags & (CLONE_SIGHAND | CLONE_VM) and len(process.handlers) > 1)
+            or (flags & CLONE_VM and len(process.memory) > 1)
+        ):
             raise failure(errno.EINVAL)
         if flags & CLONE_FILES:
             self._unshare_files()
@@ -133,10 +119,8 @@ class ProcessCalls(Caller):
     def execve(self) -> None:
         """Go on as another program: close what is close-on-exec, in a table of its own.
 
-        The other threads of the process end, and the caller takes the process's number.
-
-        Raises:
-            OSError: EMFILE, ENOMEM: the copy of a table that is shared. Linux kills the process then.
+        The other threads of the process end, and the caller takes the process's number. If a table
+        that is shared cannot be copied, it is too late for an error: the process is killed.
 
         Kernel: execve(2).
         """
@@ -146,7 +130,12 @@ class ProcessCalls(Caller):
         del self.kernel.tasks[self.pid]
         self.pid = self.process.pid
         self.kernel.tasks[self.pid] = cast("Task", self)
-        self._unshare_files()
+        try:
+            self._unshare_files()
+        except OSError:
+            self.end(signal.SIGSEGV)
+            return
+        self.process.leave_memory()
         for file in self.files.remove_close_on_exec():
             self.kernel.fput(file)
 
@@ -230,6 +219,24 @@ class ProcessCalls(Caller):
             raise
         self.fd_install(fd, file)
         return fd
+
+    def _new_task(self, flags: int) -> "Task":
+        table = self._table_for_clone(flags)
+        kind = cast("type[Task]", type(self))
+        if flags & CLONE_THREAD:
+            return kind(self.process, table, self.kernel.new_pid())
+        parent = self.process
+        child = Process(
+            self.kernel,
+            parent,
+            uid=parent.uid,
+            gid=parent.gid,
+            soft=parent.soft,
+            hard=parent.hard,
+        )
+        if flags & CLONE_VM:
+            child.share_memory(parent, handlers=bool(flags & CLONE_SIGHAND))
+        return kind(child, table)
 
     def _table_for_clone(self, flags: int) -> ProcessTable:
         if not flags & CLONE_FILES:

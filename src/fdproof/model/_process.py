@@ -88,6 +88,10 @@ class Process:
         self.pid = kernel.new_pid()
         self.children: list[Process] = []
         self.threads: list[Task] = []
+        self.memory: set[Process] = {self}
+        """The processes that share its memory."""
+        self.handlers: set[Process] = {self}
+        """Those among them that share its signal handlers."""
         self.pidfiles: list[PidFile] = []
         self.status: int | None = None
         """What waitid finds: ``exit(7)`` is 7 << 8, a signal is its number; None while it runs."""
@@ -103,6 +107,20 @@ class Process:
         """Whether all threads have ended, and nobody has asked for the status yet."""
         return self.status is not None and not self.reaped
 
+    def share_memory(self, parent: "Process", *, handlers: bool) -> None:
+        """Begin in the memory of the parent, at will with its signal handlers."""
+        self.memory = parent.memory
+        self.memory.add(self)
+        if handlers:
+            self.handlers = parent.handlers
+            self.handlers.add(self)
+
+    def leave_memory(self) -> None:
+        """Stop sharing memory and handlers: the process ends, or becomes another program."""
+        self.memory.discard(self)
+        self.handlers.discard(self)
+        self.memory, self.handlers = {self}, {self}
+
     def thread_ended(self, task: "Task", status: int) -> None:
         """Hear of the end of a thread; with the last one the process ends."""
         self.threads.remove(task)
@@ -110,6 +128,7 @@ class Process:
             pidfile.thread_ended(task.pid, status)
         if self.threads:
             return
+        self.leave_memory()
         # KERNEL: where each thread ends for itself, the last one's status is the process's.
         self.status = status if self.group_status is None else self.group_status
         for child in self.children:
