@@ -131,7 +131,11 @@ def test_a_user_may_have_no_more_files_than_the_kernel_allows() -> None:
     kernel = Kernel(file_max=2)
     task = kernel.spawn(uid=1000)
     task.eventfd2()
-    for make in (task.socketpair, lambda: (task.eventfd2(), task.eventfd2())):
+    makers: list[Callable[[], object]] = [
+        task.socketpair,
+        lambda: (task.eventfd2(), task.eventfd2()),
+    ]
+    for make in makers:
         with pytest.raises(OSError) as caught:  # noqa: PT011
             make()
         assert caught.value.errno == errno.ENFILE

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from fdproof.model import Credentials, Kernel, Task
+from fdproof.model import Credentials, Kernel, Received, Rights, Task
 from tests.model.failing import failing
 
 STREAM, DATAGRAM, SEQPACKET = socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET
@@ -256,6 +256,36 @@ def test_large_messages_fill_a_socket_page_by_page(
     assert sum(task.sendmsg(a, bytes(length)) for _ in range(messages)) == total
     with failing(errno.EAGAIN):
         task.sendmsg(a, b"x")
+
+
+def test_a_send_that_waits_goes_on_when_there_is_room(task: Task) -> None:
+    a, b = task.socketpair(DATAGRAM)
+    child = task.fork()
+    for _ in range(13):
+        task.write(a, bytes(8000))
+    call = child.begin("write", a, b"last")
+    assert not call.done
+    assert len(task.read(b, 9000)) == 8000
+    assert call.result() == 4
+
+
+def test_a_read_that_waits_gets_what_is_written(task: Task) -> None:
+    a, b = task.socketpair(STREAM)
+    child = task.fork()
+    call = child.begin("recvmsg", b, 10, 24)
+    assert not call.done
+    task.sendmsg(a, b"x", [Rights((a,))])
+    assert call.result() == Received(b"x", (Rights((2,)),), 0)
+
+
+def test_a_read_that_waits_hears_the_end(task: Task) -> None:
+    a, b = task.socketpair(STREAM)
+    child = task.fork()
+    child.close(a)
+    call = child.begin("read", b, 10)
+    assert not call.done
+    task.close(a)
+    assert call.result() == b""
 
 
 @keeping_records

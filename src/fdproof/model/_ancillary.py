@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from fdproof.model._failure import failure
 from fdproof.model._file import File
+from fdproof.model._messages import Cargo, Sender
 from fdproof.model._ring import RingFile
-from fdproof.model._unix import Cargo, Sender, UnixSocket
+from fdproof.model._unix import UnixSocket
 
 if TYPE_CHECKING:
     from fdproof.model._calls_sockets import SocketCalls

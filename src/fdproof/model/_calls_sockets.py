@@ -9,7 +9,8 @@ from fdproof.model._ancillary import Control, Credentials, Layout, Received, pac
 from fdproof.model._caller import system_call
 from fdproof.model._calls_pidfds import PidfdCalls
 from fdproof.model._failure import failure
-from fdproof.model._unix import Sender, UnixSocket
+from fdproof.model._messages import Sender
+from fdproof.model._unix import UnixSocket
 
 __all__ = ["SocketCalls"]
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fdproof.model._unix import Message, UnixSocket
+    from fdproof.model._messages import Message
+    from fdproof.model._unix import UnixSocket
 
 __all__ = ["InFlight"]
 

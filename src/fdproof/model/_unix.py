@@ -1,86 +1,32 @@
-"""AF_UNIX pairs: two queues of messages, and what travels with the data."""
+"""AF_UNIX pairs: each end has a queue of messages that the other has sent."""
 
 import errno
 import os
 import socket
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fdproof.model._failure import Blocked, failure
 from fdproof.model._file import File
+from fdproof.model._messages import (
+    NOBODY,
+    SEND_BUFFER,
+    THE_END,
+    Cargo,
+    Message,
+    Sender,
+    pieces,
+    record_charge,
+)
 
 if TYPE_CHECKING:
     from fdproof.model._kernel import Kernel
-    from fdproof.model._process import Process
 
-__all__ = ["Cargo", "Message", "Sender", "UnixSocket"]
-
-SEND_BUFFER = 212992
-"""What a socket may have on its way, in the kernel's own accounting (net.core.wmem_default)."""
+__all__ = ["UnixSocket"]
 
 _READABLE, _WRITABLE, _ERROR, _HUP, _PEER_HUP = 0x41, 0x304, 0x8, 0x10, 0x2000
 _ANYTHING = 0
-_PAGE = 4096
-_LINEAR = 3776  # a page, less the kernel's own record at its end
-
-
-class Sender(NamedTuple):
-    """Who sent a message; no process where nobody had asked to know it at that moment."""
-
-    process: "Process | None"
-    pid: int
-    uid: int
-    gid: int
-
-
-NOBODY = Sender(None, 0, 65534, 65534)
-
-
-class Cargo(NamedTuple):
-    """What travels with data: files, and who sent it."""
-
-    files: tuple[File, ...] = ()
-    sender: Sender = NOBODY
-
-
-# KERNEL: the end of a stream comes from nobody too, who here looks like root.
-THE_END = Cargo(sender=Sender(None, 0, 0, 0))
-
-
-class Message:
-    """Data in a queue, with its cargo."""
-
-    __slots__ = ("charge", "data", "files", "sender", "sockets", "source", "user")
-
-    def __init__(self, source: "UnixSocket", data: bytes, charge: int, user: int) -> None:
-        self.source = source
-        self.data = data
-        self.charge = charge
-        self.user = user
-        self.sender = NOBODY
-        self.files: tuple[File, ...] = ()
-        self.sockets: list[UnixSocket] = []
-
-    def load(self, files: tuple[File, ...]) -> None:
-        """Take files in, with references of the message's own."""
-        for file in files:
-            file.references += 1
-        self.files = files
-        self.sockets = [file for file in files if isinstance(file, UnixSocket)]
-
-    def unload(self) -> tuple[File, ...]:
-        """Give the files away, with the references."""
-        files, self.files, self.sockets = self.files, (), []
-        return files
-
-    def drop(self) -> None:
-        """Let go of the files: nobody will receive the message."""
-        kernel = self.source.kernel
-        kernel.in_flight.arrive(self)
-        for file in self.unload():
-            kernel.fput(file)
-        self.source.reclaim(self)
 
 
 class UnixSocket(File):
@@ -107,11 +53,6 @@ class UnixSocket(File):
         """Whether the owner wants to know who sends."""
         return self.pass_credentials or self.pass_pidfd
 
-    @property
-    def room(self) -> bool:
-        """Whether a message, of any size, may be sent now."""
-        return self.charged < SEND_BUFFER
-
     # -- sending
 
     def send(self, data: bytes, cargo: Cargo, *, flags: int, crowded: bool, me: Sender) -> int:
@@ -131,7 +72,7 @@ class UnixSocket(File):
         if self.kind == socket.SOCK_STREAM:
             if self.hung_up:
                 raise failure(errno.EPIPE)
-            pieces = list(_pieces(len(data)))
+            parts = list(pieces(len(data)))
         else:
             if self.kind == socket.SOCK_SEQPACKET:
                 self.check_error()
@@ -142,13 +83,17 @@ class UnixSocket(File):
             self.check_error()
             if self.hung_up:
                 raise failure(errno.EPIPE)
-            pieces = [(len(data), _datagram(len(data)))]
+            parts = [(len(data), record_charge(len(data)))]
+        # A call that waits changes nothing, so what has to wait for its last part waits for its first.
+        before_the_last = sum(charge for _, charge in parts[:-1])
+        if self.waits(flags) and self.charged + before_the_last >= SEND_BUFFER:
+            raise Blocked
         sent = 0
-        for length, charge in pieces:
-            if not self.room:
+        for length, charge in parts:
+            if self.charged >= SEND_BUFFER:
                 if sent:
                     break
-                self.would_block(flags)
+                raise failure(errno.EAGAIN)
             if not sent:
                 self.kernel.fallible("sock_alloc_send_pskb", errno.ENOBUFS)
             message = Message(self, data[sent : sent + length], charge, me.uid)
@@ -175,7 +120,9 @@ class UnixSocket(File):
         if message.sender.process is None and (self.identifies or peer.identifies):
             message.sender = me
         if cargo.files:
-            message.load(cargo.files)
+            message.load(
+                cargo.files, [file for file in cargo.files if isinstance(file, UnixSocket)]
+            )
             self.kernel.in_flight.depart(message, peer)
         self.charged += message.charge
         peer.queue.append(message)
@@ -200,7 +147,7 @@ class UnixSocket(File):
             self.check_error()
             if self.hung_up:
                 return b"", 0, THE_END if self.kind == socket.SOCK_STREAM else None
-            self.would_block(flags)
+            raise Blocked if self.waits(flags) else failure(errno.EAGAIN)
         if self.kind == socket.SOCK_STREAM:
             data, cargo = self._glue(count, bool(flags & socket.MSG_PEEK))
             return data, 0, cargo
@@ -286,11 +233,9 @@ class UnixSocket(File):
             self.error = 0
             raise failure(number)
 
-    def would_block(self, flags: int) -> None:
-        """Raise what a call raises that finds nothing to do."""
-        if (self.flags & os.O_NONBLOCK) or flags & socket.MSG_DONTWAIT:
-            raise failure(errno.EAGAIN)
-        raise Blocked
+    def waits(self, flags: int) -> bool:
+        """Say whether a call with these flags waits rather than fail with EAGAIN."""
+        return not (self.flags & os.O_NONBLOCK or flags & socket.MSG_DONTWAIT)
 
     def holds(self) -> Iterator[File]:
         """Yield the files to which the queue has references."""
@@ -318,30 +263,3 @@ class UnixSocket(File):
         for message in self.empty():
             message.drop()
         self.kernel.in_flight.collect()
-
-
-def _charge(linear: int, paged: int = 0) -> int:
-    """Return what the kernel accounts for a message: its record, and memory in the sizes that it comes in."""
-    room = 512
-    while room < linear + 320:
-        room *= 2
-    return 256 + room + paged
-
-
-def _pages(length: int) -> int:
-    return -(-length // _PAGE) * _PAGE
-
-
-def _datagram(length: int) -> int:
-    """Return the charge of a message that is kept in one piece."""
-    paged = min(_pages(max(0, length - 16064)), 17 * _PAGE)
-    return _charge(length - paged, paged)
-
-
-def _pieces(length: int) -> Iterator[tuple[int, int]]:
-    """Yield length and charge of the messages that a stream makes of so many bytes."""
-    while length:
-        piece = min(length, _LINEAR + 8 * _PAGE)
-        paged = min(piece, _pages(max(0, piece - _LINEAR)))
-        yield piece, _charge(piece - paged, _pages(paged))
-        length -= piece
