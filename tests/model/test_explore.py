@@ -525,6 +525,35 @@ def test_two_threads_that_wait_for_each_other_are_found() -> None:
     assert report.shortest.findings[0].detail == "waiting for ever: 0, 1"
 
 
+def test_a_supervisor_and_its_target_take_turns() -> None:
+    def setup() -> list[Task]:
+        target = Kernel().spawn()
+        # The supervisor shares the table, and was there before the filter.
+        supervisor = target.clone(0x400)
+        target.seccomp(["getpid"])
+        return [target, supervisor]
+
+    def asks(task: Task) -> None:
+        assert task.begin("getpid").result() == 7
+
+    def answers_once(task: Task) -> None:
+        call = task.notif_recv(0)
+        task.notif_send(0, call.id, value=7)
+
+    def answers(task: Task) -> None:
+        try:
+            answers_once(task)
+        except OSError:
+            # The call is where it was: as if it had not been received.
+            answers_once(task)
+
+    assert explore(asks, answers, setup=setup)
+    shortest = explore(asks, answers_once, setup=setup).shortest
+    assert shortest is not None
+    assert shortest.faults == 1
+    assert [str(one) for one in shortest.findings] == ["deadlock: waiting for ever: 0"]
+
+
 STEPS: list[tuple[str, tuple[object, ...]]] = [
     ("close", (0,)),
     ("close", (1,)),

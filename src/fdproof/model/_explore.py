@@ -12,6 +12,7 @@ from fdproof.model._footprint import Footprint, footprint
 from fdproof.model._interleave import Deadlock, Endless, Interleaving, Outcome
 from fdproof.model._kernel import Kernel
 from fdproof.model._paths import Cut, Paths
+from fdproof.model._pending import Pending
 from fdproof.model._report import Failure, Finding, Problem, Report, Step
 from fdproof.model._spelling import result_of, spelling_of
 from fdproof.model._task import Entry, Task
@@ -241,7 +242,7 @@ class _Attempt:
 
 
 class _Watched:
-    """A task, or its inside, whose calls are made when it is their thread's turn."""
+    """A task, its inside, or a call that it began: what they do is done when it is their thread's turn."""
 
     def __init__(self, watched: object, task: Task, attempt: _Attempt, thread: int) -> None:
         self._watched = watched
@@ -263,6 +264,9 @@ class _Watched:
             if isinstance(result, Task):
                 # A child's calls are made by the program that made the child.
                 return _Watched(result, result, self._attempt, self._thread)
+            if isinstance(result, Pending):
+                # To ask for its result is to wait for it.
+                return _Watched(result, self._task, self._attempt, self._thread)
             return result
 
         return call

@@ -7,6 +7,7 @@ back and is tried again when another thread has got on.
 """
 
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -55,6 +56,11 @@ class Outcome:
 
     value: Any = None
     error: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        """Take note of an error that ended the thread, and let go of what its frames hold."""
+        traceback.clear_frames(error.__traceback__)
+        self.error = error
 
 
 class Interleaving:
@@ -154,7 +160,7 @@ class Interleaving:
             assert self._end is not None
             raise self._end from None
         except Exception as error:
-            self._outcomes[0].error = error
+            self._outcomes[0].fail(error)
 
     def _call_alone(self, function: Callable[[], T]) -> T:
         if self._steps_left == 0:
@@ -208,7 +214,7 @@ class Interleaving:
         except Abandoned:
             return
         except Exception as error:
-            outcome.error = error
+            outcome.fail(error)
         except BaseException as interrupt:
             self._end = interrupt
         self._running.remove(thread)

@@ -4,7 +4,7 @@ import enum
 import errno
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fdproof.model._failure import Misuse, failure
 from fdproof.model._file import File
@@ -112,8 +112,12 @@ class PublicationTable:
         """Drop the reference to a file that was built and is not published."""
         self._task.kernel.fput(file)
 
-    def install_all(self, slots: Sequence[PublicationSlot], files: Sequence[File]) -> list[int]:
+    def install_all(self, slots: Sequence[Any], files: Sequence[File]) -> list[int]:
         """Install several, in order, after checking all.
+
+        Args:
+            slots: what ``reserve`` returned; untyped, so that the table is one of ``fdproof.Table``.
+            files: one for each.
 
         Raises:
             Misuse: a number is not reserved any more; nothing was installed.
