@@ -30,7 +30,12 @@ _KIND = 0xF
 
 
 class SocketCalls(PidfdCalls):
-    """socketpair, sendmsg, recvmsg, setsockopt, getsockopt; AF_UNIX, without out-of-band data."""
+    """socketpair, sendmsg, recvmsg, setsockopt, getsockopt, of AF_UNIX.
+
+    Left out: out-of-band data, MSG_WAITALL, SIGPIPE. A send that waits goes on as soon as all of it
+    has room, and looks its descriptors up again; Linux goes on when a quarter is taken at most, and
+    sends of a stream what has room before it waits.
+    """
 
     @system_call
     def socketpair(self, kind: int = socket.SOCK_STREAM) -> tuple[int, int]:
