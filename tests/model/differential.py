@@ -147,7 +147,7 @@ class Comparison:
             observed = real.observe()
             if entries != observed:
                 self._compare(f"table of task {index}", _readable(entries), _readable(observed))
-            places += [(real.id, entry.number) for entry in observed if entry.same == entry.number]
+            places += [(real.pid, entry.number) for entry in observed if entry.same == entry.number]
         if len(self.model.tasks) > 1 and places:
             first: dict[object, int] = {}
             classes = [first.setdefault(serial, at) for at, serial in enumerate(serials)]

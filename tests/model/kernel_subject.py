@@ -5,7 +5,7 @@ test runs on both. Every method is one system call of the task, but where it say
 """
 
 import contextlib
-import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -65,13 +65,13 @@ class RealFile:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RealFile):
             return NotImplemented
-        places = [(one._task.id, one._number) for one in (self, other)]
+        places = [(one._task.pid, one._number) for one in (self, other)]
         return self._task.kernel.agents.classes(places) == [0, 0]
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"<file of {self._number} in task {self._task.id}>"
+        return f"<file of {self._number} in task {self._task.pid}>"
 
 
 class RealEntry:
@@ -135,7 +135,7 @@ class RealKernel:
 
     def close(self) -> None:
         """Kill all tasks, and empty the directory."""
-        for pid in {task.pid for task in self.tasks if not task.ended}:
+        for pid in {task.tgid for task in self.tasks if not task.ended}:
             self.agents.kill(pid)
         with os.scandir(self.root) as found:
             for entry in found:
@@ -153,15 +153,15 @@ class RealTask:
     Args:
         kernel: its world.
         index: of its mailbox.
-        id: the kernel's, of the thread.
-        pid: of its process.
+        pid: of the thread.
+        tgid: the pid of its process.
     """
 
-    def __init__(self, kernel: RealKernel, index: int, id: int, pid: int) -> None:
+    def __init__(self, kernel: RealKernel, index: int, pid: int, tgid: int) -> None:
         self.kernel = kernel
         self.index = index
-        self.id = id
         self.pid = pid
+        self.tgid = tgid
         self.pidfd: int | None = None
         self.ended = False
         self._agents = kernel.agents
@@ -226,7 +226,7 @@ class RealTask:
     def state(self) -> str:
         """The kernel's letter for what the task does: R, S, Z ...; X if it is gone."""
         try:
-            line = Path(f"/proc/{self.pid}/task/{self.id}/stat").read_text()
+            line = Path(f"/proc/{self.tgid}/task/{self.pid}/stat").read_text()
         except (FileNotFoundError, ProcessLookupError):
             return "X"
         return line[line.rindex(")") + 2]
@@ -237,7 +237,7 @@ class RealTask:
         while not self.ended:
             self.ended = self.state() in "ZX"
             if time.monotonic() > deadline:
-                raise Stuck(f"task {self.id} did not end")
+                raise Stuck(f"task {self.pid} did not end")
             os.sched_yield()
 
     def observed(self) -> tuple[memory.Entry, ...]:
@@ -262,6 +262,11 @@ class RealTask:
             entry.number: RealEntry(RealFile(self, entry.number), bool(entry.close_on_exec))
             for entry in entries
         }
+
+    def _noted(self, number: int) -> int:
+        """Remember how far the table must be looked through."""
+        self._highest = max(self._highest, number)
+        return number
 
     def _path(self, path: str) -> int:
         if path.startswith("/"):
@@ -318,15 +323,14 @@ class RealTask:
         return self.system("dup", fd)
 
     def dup2(self, old: int, new: int) -> int:
-        self._highest = max(self._highest, new)
-        return self.system("dup2", old, new)
+        return self.system("dup2", old, new, then=self._noted)
 
     def dup3(self, old: int, new: int, flags: int = 0) -> int:
-        self._highest = max(self._highest, new)
-        return self.system("dup3", old, new, flags)
+        return self.system("dup3", old, new, flags, then=self._noted)
 
     def fcntl(self, fd: int, command: int, argument: int = 0) -> int:
-        return self.system("fcntl", fd, command, argument)
+        copies = command in (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC)
+        return self.system("fcntl", fd, command, argument, then=self._noted if copies else int)
 
     def close_range(self, first: int, last: int, flags: int = 0) -> None:
         self.system("close_range", first, last, flags, then=_nothing)
@@ -435,7 +439,7 @@ class RealTask:
 
     def kill(self, pid: int, signal: int) -> None:
         """kill(2); a signal that does something goes to nobody but a task of this world."""
-        assert not signal or pid in {task.id for task in self.kernel.tasks}
+        assert not signal or pid in {task.pid for task in self.kernel.tasks}
         self.system("kill", pid, signal, then=_nothing)
 
     def fork(self) -> "RealTask":
@@ -448,7 +452,7 @@ class RealTask:
         ending = 0 if flags & CLONE_THREAD else signal.SIGCHLD
 
         def child(id: int) -> RealTask:
-            pid = self.pid if flags & CLONE_THREAD else id
+            pid = self.tgid if flags & CLONE_THREAD else id
             task = RealTask(self.kernel, index, id, pid)
             if flags & CLONE_PIDFD:
                 task.pidfd = struct.unpack("=i", self.taken(pidfd, 4))[0]
@@ -465,8 +469,8 @@ class RealTask:
         def executed(_: int) -> None:
             for task in self.kernel.tasks:
                 # Its id is this task's from now on.
-                task.ended |= task.pid == self.pid and task is not self
-            self.id = self.pid
+                task.ended |= task.tgid == self.tgid and task is not self
+            self.pid = self.tgid
 
         self.run(memory.EXECVE, (), executed)
 
@@ -536,7 +540,7 @@ class RealTask:
 
         def set_up(number: int) -> int:
             ring.set_up(self.taken(params, PARAMS_SIZE))
-            self.kernel.rings[self.id, number] = ring
+            self.kernel.rings[self.pid, number] = ring
             return number
 
         return self.system("io_uring_setup", entries, params, then=set_up)
@@ -563,7 +567,7 @@ class RealTask:
         Which ring it is, only its maker's number tells; under another, the world's only ring is meant.
         """
         rings = self.kernel.rings
-        known = rings.get((self.id, ring), next(iter(rings.values()), None))
+        known = rings.get((self.pid, ring), next(iter(rings.values()), None))
         if known is None:
             return self.system("io_uring_enter", ring, 1, 1, GET_EVENTS, 0, 0)
         known.submit_install(index, flags)

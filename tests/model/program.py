@@ -118,8 +118,7 @@ class Side:
             self._join(kernel.spawn(rlimit_nofile=spawn.rlimit_nofile, uid=spawn.uid))
 
     def _join(self, task: Task | RealTask) -> None:
-        identity = task.id if isinstance(task, RealTask) else task.pid
-        self._names[identity] = Pid(len(self.tasks))
+        self._names[task.pid] = Pid(len(self.tasks))
         self.tasks.append(task)
 
     def run(self, step: Step) -> Any:
@@ -149,7 +148,7 @@ class Side:
             if argument.task >= len(self.tasks):
                 return NOBODYS_PID
             task = self.tasks[argument.task]
-            return task.id if isinstance(task, RealTask) else task.pid
+            return task.pid
         if isinstance(argument, Notified):
             known = self._notifications
             return known[argument.index] if argument.index < len(known) else 0
