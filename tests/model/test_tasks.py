@@ -141,6 +141,22 @@ def test_only_what_is_not_shared_can_be_unshared(
     assert [flag for flag in flags if number_of(other.unshare, flag) is None] == flags
 
 
+def test_a_thread_finds_its_own_children_before_those_of_other_threads(kernel: Any) -> None:
+    task = kernel.spawn()
+    elder = task.fork()
+    thread = task.clone(A_THREAD)
+    younger = thread.fork()
+    elder.exit(1)
+    younger.exit(2)
+
+    found = [one.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT).status for one in (task, thread)]
+    assert found == [1, 2]
+    with pytest.raises(OSError, match="No child processes"):
+        thread.waitid(os.P_PID, elder.pid, os.WEXITED | 0x20000000)
+    thread.exit()
+    assert task.waitid(os.P_PID, younger.pid, os.WEXITED | 0x20000000).status == 2
+
+
 # -- the model's own
 
 

@@ -65,6 +65,8 @@ class Caller:
         """The thread's own number, which for the first thread is the process's."""
         self.pidfd: int | None = None
         """With CLONE_PIDFD: the number of its pidfd, in the table of the task that cloned it."""
+        self.children: list[Process] = []
+        """The processes that this thread made, and those that it has from threads that ended."""
         self.filters: list[Filter] = []
         self.pending: Pending | None = None
         self.ended = False

@@ -228,7 +228,7 @@ class ProcessCalls(Caller):
         parent = self.process
         child = Process(
             self.kernel,
-            parent,
+            cast("Task", self),
             uid=parent.uid,
             gid=parent.gid,
             soft=parent.soft,

@@ -3,7 +3,7 @@
 import errno
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fdproof.model._caller import Caller, system_call
 from fdproof.model._failure import Blocked, failure
@@ -11,6 +11,7 @@ from fdproof.model._pidfd import PIDFD_NONBLOCK, PidFile
 
 if TYPE_CHECKING:
     from fdproof.model._process import Process
+    from fdproof.model._task import Task
 
 __all__ = ["Waited", "WaitingCalls"]
 
@@ -56,7 +57,11 @@ class WaitingCalls(Caller):
         """
         if options & ~_KNOWN or not options & _STATES:
             raise failure(errno.EINVAL)
-        children = self.process.children
+        threads = self.process.threads
+        mine = threads.index(cast("Task", self))
+        # KERNEL: the caller's own children first, then those of the threads after it.
+        asked = [self] if options & _NO_THREAD else threads[mine:] + threads[:mine]
+        children = [child for one in asked for child in one.children]
         quiet = bool(options & os.WNOHANG)
         nonblocking = False
         if idtype == os.P_PID:

@@ -88,7 +88,7 @@ class File:
         return READABLE | WRITABLE
 
     def fcntl(self, command: int, argument: int) -> int:
-        """Carry out a command of fcntl(2) that only this kind of file knows."""
+        """Carry out a command that only this kind of file knows."""
         raise failure(errno.EINVAL)
 
     def holds(self) -> Iterator["File"]:

@@ -183,8 +183,8 @@ class Kernel:
         for pidfile in tuple(process.pidfiles):
             pidfile.wake(0)
         del self.processes[process.pid]
-        if process.parent is not None:
-            process.parent.children.remove(process)
+        if process.mother is not None:
+            process.mother.children.remove(process)
 
     # -- steps that can fail, and calls that wait
 

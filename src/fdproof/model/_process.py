@@ -66,7 +66,8 @@ class Process:
 
     Args:
         kernel: where it runs.
-        parent: who may wait for it; None for init, who reaps at once.
+        mother: the thread that made it, whose process may wait for it; None for init, who reaps at
+            once.
         uid, gid: who it runs as; 0 has every privilege.
         soft, hard: RLIMIT_NOFILE.
     """
@@ -74,7 +75,7 @@ class Process:
     def __init__(
         self,
         kernel: "Kernel",
-        parent: "Process | None",
+        mother: "Task | None",
         *,
         uid: int,
         gid: int,
@@ -82,11 +83,10 @@ class Process:
         hard: int,
     ) -> None:
         self.kernel = kernel
-        self.parent = parent
+        self.mother = mother
         self.uid, self.gid = uid, gid
         self.soft, self.hard = soft, hard
         self.pid = kernel.new_pid()
-        self.children: list[Process] = []
         self.threads: list[Task] = []
         self.memory: set[Process] = {self}
         """The processes that share its memory."""
@@ -99,8 +99,13 @@ class Process:
         self.group_status: int | None = None
         """The status of an end that all threads share: a fatal signal, exit_group(2)."""
         kernel.processes[self.pid] = self
-        if parent is not None:
-            parent.children.append(self)
+        if mother is not None:
+            mother.children.append(self)
+
+    @property
+    def children(self) -> "list[Process]":
+        """The processes that its threads made and have not reaped, thread by thread."""
+        return [child for thread in self.threads for child in thread.children]
 
     @property
     def is_zombie(self) -> bool:
@@ -126,15 +131,18 @@ class Process:
         self.threads.remove(task)
         for pidfile in tuple(self.pidfiles):
             pidfile.thread_ended(task.pid, status)
-        if self.threads:
+        heir = self.threads[0] if self.threads else None
+        orphans, task.children = task.children, []
+        for child in orphans:
+            child.mother = heir
+            if heir is not None:
+                heir.children.append(child)
+            elif child.is_zombie:
+                self.kernel.reap(child)
+        if heir is not None:
             return
         self.leave_memory()
         # KERNEL: where each thread ends for itself, the last one's status is the process's.
         self.status = status if self.group_status is None else self.group_status
-        for child in self.children:
-            child.parent = None
-            if child.is_zombie:
-                self.kernel.reap(child)
-        self.children.clear()
-        if self.parent is None:
+        if self.mother is None:
             self.kernel.reap(self)
