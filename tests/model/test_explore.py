@@ -191,6 +191,24 @@ def test_threads_that_share_a_table_are_told_once_of_a_descriptor() -> None:
     assert [str(one) for one in report.shortest.findings] == ["descriptor left open: 1"]
 
 
+def test_a_number_that_one_process_returns_is_not_handed_over_by_another() -> None:
+    def two_processes() -> list[Task]:
+        kernel = Kernel()
+        return [kernel.spawn(), kernel.spawn()]
+
+    def keeps(task: Task) -> int:
+        return task.memfd_create("kept")
+
+    def leaves(task: Task) -> None:
+        task.memfd_create("left")
+
+    report = explore(keeps, leaves, setup=two_processes, faults=0)
+
+    assert report.shortest is not None
+    assert [str(one) for one in report.shortest.findings] == ["descriptor left open: 0"]
+    assert explore(keeps, keeps, setup=two_processes)
+
+
 def test_a_child_process_is_run_by_the_program_that_made_it() -> None:
     def forks(task: Task) -> None:
         number = task.memfd_create("inherited")

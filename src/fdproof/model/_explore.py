@@ -13,6 +13,7 @@ from fdproof.model._interleave import Deadlock, Endless, Interleaving, Outcome
 from fdproof.model._kernel import Kernel
 from fdproof.model._paths import Cut, Paths
 from fdproof.model._pending import Pending
+from fdproof.model._process import ProcessTable
 from fdproof.model._report import Failure, Finding, Problem, Report, Step
 from fdproof.model._spelling import result_of, spelling_of
 from fdproof.model._task import Entry, Task
@@ -57,8 +58,8 @@ def explore(
 
     Each program is a thread: a function of a task, whose methods are the system calls. All are run again and
     again, each time on a fresh kernel, until every path has been walked. A path fails if after it a descriptor
-    is open that was not open before and that no program returned (a number, or a number in a tuple, list,
-    set or dict); if a number is still reserved, or a file has references that nobody holds; if the inside
+    of a program's table is open that was not open before and that no program returned (a number, or a number
+    in a tuple, list, set or dict); if a number is still reserved, or a file has references that nobody holds; if the inside
     functions were misused; if an assertion fails, in a program or in the invariant; if a program raises
     anything else but OSError; if all threads wait; or if there is no end.
 
@@ -220,15 +221,17 @@ class _Attempt:
 
     def _left_open(self, outcomes: Sequence[Outcome]) -> Iterator[Finding]:
         """What is open now and was not before, and is in no result."""
-        kept = {number for outcome in outcomes for number in _numbers(outcome.value)}
-        left: dict[tuple[int, int], Entry] = {}
-        for task, before in zip(self._tasks, self._before, strict=True):
-            for number, entry in task.table().items():
-                if number not in kept and before.get(number) != entry:
-                    # Threads share a table: each descriptor is told once.
-                    left[id(task.files), number] = entry
-        for (_, number), _ in sorted(left.items(), key=lambda one: one[0][1]):
-            yield Finding(Problem.DESCRIPTOR_LEFT, str(number))
+        # Threads share a table: whichever returns a number, and each descriptor is told once.
+        before: dict[ProcessTable, dict[int, Entry]] = {}
+        kept: dict[ProcessTable, set[int]] = {}
+        for task, entries, outcome in zip(self._tasks, self._before, outcomes, strict=True):
+            before.setdefault(task.files, entries)
+            kept.setdefault(task.files, set()).update(_numbers(outcome.value))
+        now = {task.files: task.table() for task in self._tasks}
+        for table, entries in now.items():
+            for number, entry in entries.items():
+                if number not in kept[table] and before[table].get(number) != entry:
+                    yield Finding(Problem.DESCRIPTOR_LEFT, str(number))
 
     def _broken(self, outcomes: Sequence[Outcome]) -> Iterator[Finding]:
         if self._invariant is None:
