@@ -520,7 +520,7 @@ def test_a_call_that_would_wait_goes_on_when_another_thread_has_made_it_possible
     report = explore(reads, lambda task: task.getpid(), setup=setup, faults=0)
     assert set(report.problems) == {Problem.DEADLOCK}
     assert report.shortest is not None
-    assert report.shortest.findings[0].detail == "waiting for ever: 0"
+    assert str(report.shortest) == ("  1  thread 1  getpid()  1\ndeadlock: waiting for ever: 0")
 
 
 def test_two_threads_that_wait_for_each_other_are_found() -> None:

@@ -141,7 +141,7 @@ class _Attempt:
         report.runs += 1
         report.faulted += self._faults > 0
         if findings:
-            report.add(Failure(findings, tuple(self._steps), self._faults))
+            report.add(Failure(findings, tuple(self._steps), self._faults, report.threads))
 
     def call(
         self,

@@ -58,11 +58,13 @@ class Failure:
         findings: what is wrong.
         steps: the calls of all threads, in order.
         faults: how many steps were made to fail.
+        threads: how many there are, also if not all came to a step.
     """
 
     findings: tuple[Finding, ...]
     steps: tuple[Step, ...]
     faults: int
+    threads: int = 1
 
     @property
     def problems(self) -> frozenset[Problem]:
@@ -86,10 +88,9 @@ class Failure:
         return "\n".join([*self._schedule(), *(str(finding) for finding in self.findings)])
 
     def _schedule(self) -> Iterator[str]:
-        threads = len({step.thread for step in self.steps}) > 1
         width = max((len(step.call) for step in self.steps), default=0)
         for number, step in enumerate(self.steps, 1):
-            who = f"thread {step.thread}  " if threads else ""
+            who = f"thread {step.thread}  " if self.threads > 1 else ""
             why = f"  (made to fail: {step.fault})" if step.fault else ""
             yield f"{number:3}  {who}{step.call:{width}}  {step.outcome}{why}".rstrip()
 
