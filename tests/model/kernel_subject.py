@@ -439,7 +439,7 @@ class RealTask:
 
     def kill(self, pid: int, signal: int) -> None:
         """kill(2); a signal that does something goes to nobody but a task of this world."""
-        assert not signal or pid in {task.pid for task in self.kernel.tasks}
+        assert not signal or pid in {number for task in self.kernel.tasks for number in (task.pid, task.tgid)}
         self.system("kill", pid, signal, then=_nothing)
 
     def fork(self) -> "RealTask":
