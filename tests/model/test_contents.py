@@ -135,6 +135,18 @@ def test_bytes_are_read_where_they_were_written(kernel: Any) -> None:
     assert task.lseek(number, 4096, os.SEEK_DATA) == 8192
 
 
+def test_what_was_cut_off_does_not_come_back(kernel: Any) -> None:
+    task = kernel.spawn()
+    number = task.open("f", os.O_RDWR | os.O_CREAT)
+    task.write(number, b"secret")
+
+    task.open("f", os.O_TRUNC)
+    task.write(number, b"x")
+
+    assert task.lseek(number, 0, os.SEEK_SET) == 0
+    assert task.read(number, 20) == bytes(6) + b"x"
+
+
 def test_every_write_of_an_appending_file_goes_to_the_end(kernel: Any) -> None:
     task = kernel.spawn()
     plain = task.open("f", os.O_RDWR | os.O_CREAT)
@@ -145,6 +157,19 @@ def test_every_write_of_an_appending_file_goes_to_the_end(kernel: Any) -> None:
 
     assert task.lseek(appending, 0, os.SEEK_CUR) == 6
     assert task.read(plain, 10) == b"def"
+
+
+def test_a_page_that_was_read_from_is_not_written_to_from_its_beginning(kernel: Any) -> None:
+    task = kernel.spawn()
+    reading, writing = task.pipe2(os.O_NONBLOCK)
+    task.write(writing, bytes(3000))
+    task.read(reading, 2999)
+
+    assert task.write(writing, bytes(1000)) == 1000, "the rest of the page"
+    assert task.write(writing, bytes(2000)) == 2000, "a page of its own"
+    assert sum(task.write(writing, bytes(4096)) for _ in range(14)) == 14 * 4096
+    with pytest.raises(OSError, match="temporarily unavailable"):
+        task.write(writing, bytes(4096))
 
 
 def test_the_last_reader_and_the_last_writer_are_told(kernel: Any) -> None:

@@ -141,6 +141,16 @@ def test_only_what_is_not_shared_can_be_unshared(
     assert [flag for flag in flags if number_of(other.unshare, flag) is None] == flags
 
 
+def test_what_was_shared_with_a_process_that_ended_is_shared_no_more(kernel: Any) -> None:
+    task = kernel.spawn()
+    other = task.clone(CLONE_VM | CLONE_SIGHAND)
+    assert number_of(task.unshare, CLONE_VM) == errno.EINVAL
+
+    other.exit()
+
+    assert number_of(task.unshare, CLONE_VM) is None
+
+
 def test_a_thread_finds_its_own_children_before_those_of_other_threads(kernel: Any) -> None:
     task = kernel.spawn()
     elder = task.fork()

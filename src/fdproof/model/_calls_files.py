@@ -255,7 +255,7 @@ class FileCalls(Caller):
         file = OrdinaryFile(self.kernel, status, inode)
         file.created = created
         if flags & os.O_TRUNC:
-            inode.contents.truncate(0)
+            inode.contents.clear()
         return file
 
     def _start(self, dirfd: int, path: str) -> Directory:

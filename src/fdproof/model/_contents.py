@@ -54,14 +54,10 @@ class Contents:
             self.size = max(self.size, offset + len(data))
         return len(data)
 
-    def truncate(self, size: int) -> None:
-        """Cut off, or extend by a hole."""
-        last, inside = divmod(size, _PAGE)
-        for page in [page for page in self._pages if page > last or (page == last and not inside)]:
-            del self._pages[page]
-        if last in self._pages:
-            self._pages[last][inside:] = bytes(_PAGE - inside)
-        self.size = size
+    def clear(self) -> None:
+        """Drop everything."""
+        self._pages.clear()
+        self.size = 0
 
     def find(self, offset: int, *, data: bool) -> int:
         """Return the next offset with data, or the next in a hole; the end counts as a hole.
