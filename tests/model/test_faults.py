@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from fdproof.model import Kernel, Pidfd, Received, Rights, Task
+from tests.model.failing import failing
 
 Act = Callable[[Task], object]
 
@@ -92,6 +93,41 @@ def test_a_call_that_fails_leaves_nothing(call: str) -> None:
         assert scene.task.table() == before
         place += 1
     assert place == len(scene.steps) > 0
+
+
+REFUSED: list[tuple[int, Act]] = [
+    (errno.EBADF, lambda task: task.sendmsg(0, b"x", [Rights((0, 99))])),
+    (errno.EINVAL, lambda task: task.sendmsg(0, b"x", [Rights((0, 5))])),
+    (errno.EINVAL, lambda task: task.sendmsg(0, b"x", [Rights((0,)), Pidfd(0)])),
+    (errno.ENOTSOCK, lambda task: task.sendmsg(4, b"x", [Rights((0,))])),
+    (errno.EAGAIN, lambda task: task.recvmsg(0, 1, 100, socket.MSG_DONTWAIT)),
+    (errno.ENOPROTOOPT, lambda task: task.setsockopt(0, 99, 1)),
+    (errno.EPERM, lambda task: task.epoll_ctl(4, 1, task.open("/"))),
+    (errno.EINVAL, lambda task: task.epoll_ctl(4, 1, 4)),
+    (errno.EBADF, lambda task: task.epoll_ctl(4, 1, 99)),
+    (errno.EINVAL, lambda task: task.epoll_wait(0)),
+    (errno.EBADF, lambda task: task.pidfd_getfd(0, 0)),
+    (errno.EBADF, lambda task: task.pidfd_getfd(6, 99)),
+    (errno.ENOTTY, lambda task: task.pidfd_info(0)),
+    (errno.EBUSY, lambda task: (task.seccomp(["dup3"]), task.seccomp(["dup3"]))),
+    (errno.ENOTTY, lambda task: task.notif_recv(0)),
+    (errno.ENOENT, lambda task: task.notif_addfd(9, 99, 0)),
+    (errno.EBADF, lambda task: task.notif_addfd(9, 99, 99)),
+    (errno.EBADF, lambda task: task.io_uring_register_files(5, [0, 99])),
+    (errno.EBADF, lambda task: task.io_uring_register_files(5, [0, 7])),
+    (errno.EBUSY, lambda task: task.io_uring_register_files(7, [0])),
+    (errno.EBADF, lambda task: task.io_uring_update(7, 0, [99])),
+    (errno.EOPNOTSUPP, lambda task: task.io_uring_install(0, 0)),
+    (errno.EBADF, lambda task: task.io_uring_install(7, 9)),
+]
+
+
+@pytest.mark.parametrize(("number", "act"), REFUSED)
+def test_a_call_that_is_refused_leaves_nothing(number: int, act: Act) -> None:
+    scene = Scene()
+    with failing(number):
+        act(scene.task)
+    scene.audit()
 
 
 def test_a_receive_keeps_what_it_took_before_it_failed() -> None:

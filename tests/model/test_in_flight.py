@@ -163,6 +163,20 @@ def test_a_search_that_comes_back_from_a_finished_component_goes_on(task: Task) 
     eventually(sentinel.gone)
 
 
+def test_a_cycle_that_was_reachable_is_collected_once_it_is_not(task: Task) -> None:
+    sentinel = Sentinel(task)
+    (_, queue), (inner, to_inner), (own, to_own) = pairs = [task.socketpair() for _ in range(3)]
+    task.sendmsg(pairs[0][0], b"x", [Rights((inner,))])
+    task.sendmsg(to_own, b"x", [Rights((own, sentinel.writing))])
+    task.sendmsg(to_inner, b"x", [Rights((own,))])
+    for number in (inner, to_inner, own, to_own):
+        task.close(number)
+    sentinel.only_in_flight()
+    assert not sentinel.gone()
+    task.close(queue)
+    eventually(lambda: bool(task.poll(sentinel.reading) & HUP))
+
+
 def test_a_long_chain_of_sockets_is_no_cycle_and_ends_with_its_last_holder(task: Task) -> None:
     task.setrlimit(4096)
     sentinel = Sentinel(task)

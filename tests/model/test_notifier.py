@@ -298,6 +298,22 @@ def test_a_killed_target_leaves_nothing_to_answer(scene: Scene) -> None:
     assert supervisor.poll(listener) == HUP
 
 
+def test_epoll_hears_of_calls_of_receiving_and_of_the_end(scene: Scene) -> None:
+    supervisor, listener = scene.supervisor, scene.listener
+    epoll = supervisor.epoll_create1()
+    both = select.EPOLLIN | select.EPOLLOUT
+    supervisor.epoll_ctl(epoll, 1, listener, both | select.EPOLLET, 7)
+    assert supervisor.epoll_wait(epoll) == []
+    assert not scene.target.begin("dup", 0).done
+    assert supervisor.epoll_wait(epoll) == [(7, select.EPOLLIN)]
+    notification = supervisor.notif_recv(listener)
+    assert supervisor.epoll_wait(epoll) == [(7, select.EPOLLOUT)]
+    supervisor.notif_send(listener, notification.id)
+    scene.target.exit()
+    supervisor.waitid(os.P_PIDFD, scene.pidfd, os.WEXITED)
+    assert supervisor.epoll_wait(epoll) == [(7, select.EPOLLHUP)]
+
+
 def test_children_have_the_filter(scene: Scene) -> None:
     supervisor, listener = scene.supervisor, scene.listener
     child = scene.target.fork()
