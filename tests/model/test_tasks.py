@@ -141,30 +141,16 @@ def test_only_what_is_not_shared_can_be_unshared(
     assert [flag for flag in flags if number_of(other.unshare, flag) is None] == flags
 
 
-def test_what_was_shared_with_a_process_that_ended_is_shared_no_more(kernel: Any) -> None:
+def test_memory_is_shared_until_a_process_ends_and_handlers_until_it_is_reaped(kernel: Any) -> None:
     task = kernel.spawn()
-    other = task.clone(CLONE_VM | CLONE_SIGHAND)
+    memory, handlers = task.clone(CLONE_VM), task.clone(CLONE_VM | CLONE_SIGHAND)
+
+    memory.exit()
     assert number_of(task.unshare, CLONE_VM) == errno.EINVAL
-
-    other.exit()
-
+    handlers.exit()
+    assert number_of(task.unshare, CLONE_VM) == errno.EINVAL
+    task.waitid(os.P_PID, handlers.pid, os.WEXITED)
     assert number_of(task.unshare, CLONE_VM) is None
-
-
-def test_a_thread_finds_its_own_children_before_those_of_other_threads(kernel: Any) -> None:
-    task = kernel.spawn()
-    elder = task.fork()
-    thread = task.clone(A_THREAD)
-    younger = thread.fork()
-    elder.exit(1)
-    younger.exit(2)
-
-    found = [one.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT).status for one in (task, thread)]
-    assert found == [1, 2]
-    with pytest.raises(OSError, match="No child processes"):
-        thread.waitid(os.P_PID, elder.pid, os.WEXITED | 0x20000000)
-    thread.exit()
-    assert task.waitid(os.P_PID, younger.pid, os.WEXITED | 0x20000000).status == 2
 
 
 # -- the model's own

@@ -136,6 +136,7 @@ class ProcessCalls(Caller):
             self.end(signal.SIGSEGV)
             return
         self.process.leave_memory()
+        self.process.leave_handlers()
         for file in self.files.remove_close_on_exec():
             self.kernel.fput(file)
 

@@ -180,6 +180,7 @@ class Kernel:
     def reap(self, process: Process) -> None:
         """Take a zombie's status for good: its number means nothing any more."""
         process.reaped = True
+        process.leave_handlers()
         for pidfile in tuple(process.pidfiles):
             pidfile.wake(0)
         del self.processes[process.pid]

@@ -121,10 +121,14 @@ class Process:
             self.handlers.add(self)
 
     def leave_memory(self) -> None:
-        """Stop sharing memory and handlers: the process ends, or becomes another program."""
+        """Stop sharing memory: the process ends, or becomes another program."""
         self.memory.discard(self)
+        self.memory = {self}
+
+    def leave_handlers(self) -> None:
+        """Stop sharing signal handlers: the process is reaped, or becomes another program."""
         self.handlers.discard(self)
-        self.memory, self.handlers = {self}, {self}
+        self.handlers = {self}
 
     def thread_ended(self, task: "Task", status: int) -> None:
         """Hear of the end of a thread; with the last one the process ends."""
