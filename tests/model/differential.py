@@ -162,7 +162,7 @@ def _closes_a_cycle(comparison: Comparison, step: Step) -> bool:
     peer = getattr(table.get(step.arguments[0]), "peer", None)
     sent = [
         table.get(number)
-        for item in step.arguments[2]
+        for item in next(iter(step.arguments[2:3]), ())
         if isinstance(item, Rights)
         for number in item.numbers
     ]

@@ -6,6 +6,7 @@ test runs on both. Every method is one system call of the task, but where it say
 
 import contextlib
 import fcntl
+import itertools
 import os
 import shutil
 import signal
@@ -47,6 +48,7 @@ NOTIF_ADDFD, NOTIF_SET_FLAGS = 0x40182103, 0x40082104
 REGISTER_FILES, UNREGISTER_FILES, REGISTER_FILES_UPDATE, GET_EVENTS = 2, 3, 6, 1
 EVERY_EVENT = 0x3FF | 0x2000
 OBSERVED_AT_LEAST = 1024
+PIECE = 4096
 
 
 class _Posted(Exception):
@@ -273,6 +275,14 @@ class RealTask:
             path = f"{self.kernel.root}{path}"
         return self.put(os.fsencode(path) + b"\0")
 
+    def _pieces(self, data: bytes) -> list[tuple[int, int]]:
+        """Where the pieces of data are; what is too long for the mailbox must be one byte repeated."""
+        if len(data) <= PIECE:
+            return [(self.put(data), len(data))]
+        assert data == data[:1] * len(data)
+        start = self.put(data[:PIECE])
+        return [(start, min(PIECE, len(data) - at)) for at in range(0, len(data), PIECE)]
+
     def _pair(self, address: int) -> Callable[[int], tuple[int, int]]:
         def numbers(_: int) -> tuple[int, int]:
             first, second = struct.unpack("=2i", self.taken(address, 8))
@@ -371,9 +381,10 @@ class RealTask:
         self, fd: int, data: bytes, control: Sequence[Rights | Credentials | Pidfd] = (), flags: int = 0
     ) -> int:
         ancillary = b"".join(_padded(*_message(item)) for item in control)
-        iov = self.put(struct.pack("=QQ", self.put(data), len(data)))
+        pieces = self._pieces(data)
+        iov = self.put(struct.pack(f"={2 * len(pieces)}Q", *itertools.chain(*pieces)))
         where = self.put(ancillary) if ancillary else 0
-        header = self.put(MSGHDR.pack(0, 0, iov, 1, where, len(ancillary), 0))
+        header = self.put(MSGHDR.pack(0, 0, iov, len(pieces), where, len(ancillary), 0))
         return self.system("sendmsg", fd, header, flags)
 
     def recvmsg(self, fd: int, count: int, control_size: int = 0, flags: int = 0) -> Received:

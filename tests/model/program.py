@@ -38,7 +38,7 @@ class Pid(NamedTuple):
 
 
 class Notified(NamedTuple):
-    """The id of a notification of the program, by the order in which they were received."""
+    """The id of a notification of the program, by the order in which they are received."""
 
     index: int
 
@@ -151,7 +151,10 @@ class Side:
             return task.pid
         if isinstance(argument, Notified):
             known = self._notifications
-            return known[argument.index] if argument.index < len(known) else 0
+            if argument.index < len(known):
+                return known[argument.index]
+            # KERNEL: ids count on, so what was not received yet can be named as well.
+            return known[-1] + argument.index - len(known) + 1 if known else 0
         if isinstance(argument, tuple) and type(argument) is tuple:
             return tuple(map(self._resolved, argument))
         if isinstance(argument, Credentials):

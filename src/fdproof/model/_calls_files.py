@@ -130,7 +130,7 @@ class FileCalls(Caller):
         """Read up to count bytes, from the offset where there is one.
 
         Raises:
-            OSError: EBADF, not open for reading; EISDIR; EINVAL; EAGAIN.
+            OSError: EBADF, not open for reading; EISDIR; EINVAL; EAGAIN; ECONNRESET from a socket.
 
         Kernel: read(2).
         """
@@ -142,7 +142,8 @@ class FileCalls(Caller):
         """Write bytes, at the offset where there is one, and return how many.
 
         Raises:
-            OSError: EBADF, not open for writing; EINVAL; EPIPE; EAGAIN; EFBIG.
+            OSError: EBADF, not open for writing; EINVAL; EPIPE; EAGAIN; EFBIG; ECONNREFUSED, ECONNRESET,
+                ENOTCONN from a socket.
 
         Kernel: write(2).
         """

@@ -115,7 +115,7 @@ class SupervisionCalls(Caller):
         """Return quietly if a received call still waits.
 
         Raises:
-            OSError: EBADF, ENOTTY; ENOENT, it does not.
+            OSError: EBADF; ENOTTY, no listener (EINVAL from an epoll); ENOENT, it does not.
         """
         listener = self._listener(fd)
         if not self.operate(listener, lambda: listener.valid(id)):
