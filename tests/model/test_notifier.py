@@ -304,11 +304,13 @@ def test_epoll_hears_of_calls_of_receiving_and_of_the_end(scene: Scene) -> None:
     both = select.EPOLLIN | select.EPOLLOUT
     supervisor.epoll_ctl(epoll, 1, listener, both | select.EPOLLET, 7)
     assert supervisor.epoll_wait(epoll) == []
-    assert not scene.target.begin("dup", 0).done
+    call = scene.target.begin("dup", 0)
+    assert not call.done
     assert supervisor.epoll_wait(epoll) == [(7, select.EPOLLIN)]
     notification = supervisor.notif_recv(listener)
     assert supervisor.epoll_wait(epoll) == [(7, select.EPOLLOUT)]
-    supervisor.notif_send(listener, notification.id)
+    supervisor.notif_send(listener, notification.id, value=5)
+    assert call.result() == 5
     scene.target.exit()
     supervisor.waitid(os.P_PIDFD, scene.pidfd, os.WEXITED)
     assert supervisor.epoll_wait(epoll) == [(7, select.EPOLLHUP)]
