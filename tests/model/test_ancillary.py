@@ -115,6 +115,19 @@ def test_a_bad_number_fails_the_whole_message(
         task.recvmsg(b, 1, 100, DONTWAIT)
 
 
+@pytest.mark.parametrize(("kind", "number"), [(SEQPACKET, errno.ECONNRESET), (STREAM, errno.EBADF)])
+def test_a_seqpacket_looks_at_the_connection_before_the_numbers(
+    task: Task, kind: int, number: int
+) -> None:
+    a, b = task.socketpair(kind)
+    task.write(a, b"unread")
+    task.close(b)
+    with failing(number):
+        task.sendmsg(a, b"x", [Rights((99,))], socket.MSG_NOSIGNAL)
+    with failing(errno.EBADF):
+        task.sendmsg(a, b"x", [Rights((99,))], socket.MSG_NOSIGNAL)
+
+
 def test_253_descriptors_travel_and_not_one_more(task: Task) -> None:
     a, b = task.socketpair()
     with failing(errno.EINVAL):

@@ -114,6 +114,11 @@ class SocketCalls(PidfdCalls):
         return self.operate(sock, lambda: self._send(sock, data, control, flags))
 
     def _send(self, sock: UnixSocket, data: bytes, control: Sequence[Control], flags: int) -> int:
+        if sock.kind == socket.SOCK_SEQPACKET:
+            # KERNEL: this kind tells its error before the control messages are looked at.
+            sock.check_error()
+        if sock.kind == socket.SOCK_SEQPACKET:
+            sock.check_error()
         cargo = pack(self, control)
         try:
             if flags & socket.MSG_OOB:

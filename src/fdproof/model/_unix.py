@@ -74,8 +74,6 @@ class UnixSocket(File):
                 raise failure(errno.EPIPE)
             parts = list(pieces(len(data)))
         else:
-            if self.kind == socket.SOCK_SEQPACKET:
-                self.check_error()
             if self.peer is None:
                 raise failure(errno.ENOTCONN)
             if len(data) > SEND_BUFFER - 32:
