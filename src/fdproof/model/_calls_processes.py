@@ -192,6 +192,7 @@ class ProcessCalls(Caller):
         del self.kernel.tasks[self.pid]
         self.process.threads.remove(cast("Task", self))
         if not self.process.threads:
+            self.process.leave_memory()
             self.kernel.reap(self.process)
 
     def pidfd_prepare(self, task: "Task", flags: int = 0) -> tuple[int, PidFile]:
