@@ -23,7 +23,9 @@ class SupervisionCalls(Caller):
     """seccomp with a listener, and the listener's ioctls.
 
     A call that a filter stops is made with ``begin``; made directly it raises Blocked, since
-    nobody else can act meanwhile.
+    nobody else can act meanwhile. What a supervisor does has happened when its call returns, so
+    that the errnos of a race are left out: EBUSY and ESRCH of an ADDFD that the target has not
+    carried out yet.
     """
 
     @system_call
