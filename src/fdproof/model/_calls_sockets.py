@@ -117,8 +117,6 @@ class SocketCalls(PidfdCalls):
         if sock.kind == socket.SOCK_SEQPACKET:
             # KERNEL: this kind tells its error before the control messages are looked at.
             sock.check_error()
-        if sock.kind == socket.SOCK_SEQPACKET:
-            sock.check_error()
         cargo = pack(self, control)
         try:
             if flags & socket.MSG_OOB:
