@@ -269,6 +269,22 @@ def test_a_mark_on_a_free_slot_is_forgotten() -> None:
     assert not table.close_on_exec(table.add("file"))
 
 
+def test_none_is_no_file() -> None:
+    table: Table[str | None] = Table()
+    number = table.reserve()
+
+    for call in (
+        lambda: table.add(None),
+        lambda: table.install(number, None),
+        lambda: table.replace(5, None),
+    ):
+        with pytest.raises(TypeError, match="file: None stands for a slot without a file"):
+            call()
+
+    assert len(table) == 0
+    assert table.reserved() == [number]
+
+
 def test_a_table_has_64_slots_at_least() -> None:
     with pytest.raises(ValueError, match="nr_open: 63 is below 64"):
         Table(nr_open=63)

@@ -357,6 +357,24 @@ def test_a_call_begun_may_return_or_fail_at_once(task: Task) -> None:
         failed.result()
 
 
+def test_only_system_calls_are_begun(task: Task) -> None:
+    with pytest.raises(ValueError, match="call: 'table' is no system call of the model"):
+        task.begin("table")
+
+
+def test_limits_that_cannot_be_are_refused() -> None:
+    kernel = Kernel(nr_open=64)
+    assert kernel.spawn().rlimit_nofile == 64
+    for limit in (-1, 65):
+        with pytest.raises(ValueError, match=f"rlimit_nofile: {limit} is not from 0 to nr_open"):
+            kernel.spawn(rlimit_nofile=limit)
+    with pytest.raises(ValueError, match="nr_open: 63 is below 64"):
+        kernel.nr_open = 63
+    with pytest.raises(ValueError, match="nr_open: 0 is below 64"):
+        Kernel(nr_open=0)
+    assert kernel.nr_open == 64
+
+
 def test_a_task_makes_one_call_at_a_time(task: Task) -> None:
     reading, writing = task.pipe2()
     task.begin("read", reading, 1)

@@ -102,7 +102,10 @@ class Caller:
 
         Raises:
             RuntimeError: the task has ended, or another call of it is still under way.
+            ValueError: there is no such call.
         """
+        if call not in CALLS:
+            raise ValueError(f"call: {call!r} is no system call of the model")
         if self.ended:
             raise RuntimeError(f"task {self.pid} has ended: it makes no calls")
         if self.pending is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fdproof.model._failure import Misuse, failure
 from fdproof.model._in_flight import InFlight
 from fdproof.model._process import Process, ProcessTable
-from fdproof.model._table import NR_OPEN
+from fdproof.model._table import NR_OPEN, SMALLEST
 from fdproof.model._task import Task
 from fdproof.model._tree import Directory
 
@@ -27,10 +27,13 @@ class Kernel:
     Args:
         nr_open: fs.nr_open, the bound of every table and of every RLIMIT_NOFILE; at least 64.
         file_max: fs.file-max, how many files there may be; root may have more.
+
+    Raises:
+        ValueError: ``nr_open`` is below 64.
     """
 
     def __init__(self, *, nr_open: int = NR_OPEN, file_max: int = 2**63 - 1) -> None:
-        self._nr_open = nr_open
+        self._nr_open = _checked_nr_open(nr_open)
         self.file_max = file_max
         self.fault: Callable[[str, int], bool] | None = None
         """Asked at each step that can fail, with its name and errno: whether it shall fail."""
@@ -58,27 +61,38 @@ class Kernel:
 
     @nr_open.setter
     def nr_open(self, value: int) -> None:
-        self._nr_open = value
+        self._nr_open = _checked_nr_open(value)
         for table in self.tables:
             table.nr_open = value
 
-    def spawn(self, *, rlimit_nofile: int = 1024, uid: int = 0, gid: int | None = None) -> Task:
+    def spawn(
+        self, *, rlimit_nofile: int | None = None, uid: int = 0, gid: int | None = None
+    ) -> Task:
         """Start a process with an empty table, a child of nobody in the model.
 
         Args:
-            rlimit_nofile: the soft limit; the hard one is ``nr_open``.
+            rlimit_nofile: the soft limit; 1024 unless told, or ``nr_open`` if that is lower, which is
+                the hard one.
             uid: who it runs as; 0 has every privilege.
             gid: its group; the same number as ``uid`` unless told.
 
         Returns:
             Its one thread.
+
+        Raises:
+            ValueError: the limit is not from 0 to ``nr_open``.
         """
+        soft = min(1024, self.nr_open) if rlimit_nofile is None else rlimit_nofile
+        if not 0 <= soft <= self.nr_open:
+            raise ValueError(
+                f"rlimit_nofile: {soft} is not from 0 to nr_open, which is {self.nr_open}"
+            )
         process = Process(
             self,
             None,
             uid=uid,
             gid=uid if gid is None else gid,
-            soft=rlimit_nofile,
+            soft=soft,
             hard=self.nr_open,
         )
         return Task(process, ProcessTable(self))
@@ -207,3 +221,9 @@ class Kernel:
         moved = True
         while moved:
             moved = any(pending.retry() for pending in tuple(self.waiting))
+
+
+def _checked_nr_open(value: int) -> int:
+    if value < SMALLEST:
+        raise ValueError(f"nr_open: {value} is below 64, Linux's own minimum")
+    return value

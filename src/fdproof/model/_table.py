@@ -12,14 +12,17 @@ from typing import Generic, Self, TypeVar
 
 from fdproof.model._failure import Misuse, failure
 
-__all__ = ["NR_OPEN", "Table"]
+__all__ = ["NR_OPEN", "SMALLEST", "Table"]
 
 F = TypeVar("F")
 
 NR_OPEN = 1 << 20
 """What fs.nr_open is on Linux unless somebody changes it."""
 
-_SMALLEST = 64
+SMALLEST = 64
+"""How many slots a table has at least, and what nr_open is at least."""
+
+_NONE = "file: None stands for a slot without a file"
 _LARGEST = (2**31 - 1) // 8
 _NO_LIMIT = sys.maxsize
 # A word has as many bits as a table of the usual NR_OPEN has words: both levels cost the same.
@@ -56,15 +59,15 @@ class Table(Generic[F]):
     )
 
     def __init__(self, *, nr_open: int = NR_OPEN) -> None:
-        if nr_open < _SMALLEST:
+        if nr_open < SMALLEST:
             raise ValueError(
                 f"nr_open: {nr_open} is below 64, Linux's own minimum; lower the limit instead"
             )
         self.nr_open = nr_open
-        self._size = _SMALLEST
-        self._files: list[F | None] = [None] * _SMALLEST
+        self._size = SMALLEST
+        self._files: list[F | None] = [None] * SMALLEST
         # KERNEL: a stale bit on a free slot is normal; reserving writes it anew.
-        self._close_on_exec = bytearray(_SMALLEST)
+        self._close_on_exec = bytearray(SMALLEST)
         # A bit for each free number, and a bit for each of those words that has one. The words may
         # reach beyond the size: those numbers are free as soon as the table grows.
         self._free: list[int] = [_ALL]
@@ -141,7 +144,10 @@ class Table(Generic[F]):
 
         Raises:
             Misuse: the number is not reserved.
+            TypeError: the file is None.
         """
+        if file is None:
+            raise TypeError(_NONE)
         try:
             self._reserved.remove(number)
         except KeyError:
@@ -161,7 +167,10 @@ class Table(Generic[F]):
 
         Raises:
             OSError: EMFILE, as for ``reserve``.
+            TypeError: the file is None.
         """
+        if file is None:
+            raise TypeError(_NONE)
         number = self.reserve(at_least, limit=limit, close_on_exec=close_on_exec)
         self._reserved.remove(number)
         self._files[number] = file
@@ -178,7 +187,10 @@ class Table(Generic[F]):
         Raises:
             OSError: EBADF, negative or not below the limit; EMFILE, not below ``nr_open``; EBUSY, the
                 number is reserved.
+            TypeError: the file is None.
         """
+        if file is None:
+            raise TypeError(_NONE)
         if not 0 <= number < limit:
             raise failure(errno.EBADF)
         if number >= self._size:
@@ -302,7 +314,7 @@ class Table(Generic[F]):
         """
         copy = self._empty()
         size = self._size_for_copy(without)
-        if size > _SMALLEST:
+        if size > SMALLEST:
             copy.expand(size - 1, copying=True)
         copy._files[:size] = self._files[:size]
         copy._close_on_exec[:size] = self._close_on_exec[:size]
@@ -349,7 +361,7 @@ class Table(Generic[F]):
         size = 1 << number.bit_length()
         if size > self.nr_open:
             # KERNEL: whole words of 64 bits only, so the last few numbers below nr_open may be lost.
-            size = self.nr_open // _SMALLEST * _SMALLEST
+            size = self.nr_open // SMALLEST * SMALLEST
         if size <= number or size > _LARGEST:
             raise failure(errno.EMFILE)
         self._allocate(size)
@@ -421,7 +433,7 @@ class Table(Generic[F]):
         if without is not None and last is not None and without[0] <= last <= without[1]:
             last = self._last_taken(without[0] - 1)
         # KERNEL: a reserved number counts here, though it is not copied.
-        return _SMALLEST if last is None else (last | (_SMALLEST - 1)) + 1
+        return SMALLEST if last is None else (last | (SMALLEST - 1)) + 1
 
     def _last_taken(self, last: int) -> int | None:
         """Return the highest number that is not free, up to last."""
