@@ -165,7 +165,7 @@ class RealTask:
         self.pid = pid
         self.tgid = tgid
         self.pidfd: int | None = None
-        self.ended = False
+        self.ended = self.reaped = False
         self._agents = kernel.agents
         self._data = kernel.agents.data(index)
         self._address = kernel.agents.data_address(index)
@@ -235,9 +235,17 @@ class RealTask:
 
     def wait_for_end(self) -> None:
         """Wait until the task has ended and has let go of its table."""
+        self._wait_for("ZX")
+        self.ended = True
+
+    def wait_for_reaping(self) -> None:
+        """Wait until nothing is left of the task, its number neither."""
+        self._wait_for("X")
+        self.reaped = True
+
+    def _wait_for(self, states: str) -> None:
         deadline = time.monotonic() + memory.PATIENCE
-        while not self.ended:
-            self.ended = self.state() in "ZX"
+        while self.state() not in states:
             if time.monotonic() > deadline:
                 raise Stuck(f"task {self.pid} did not end")
             os.sched_yield()
@@ -479,8 +487,9 @@ class RealTask:
 
         def executed(_: int) -> None:
             for task in self.kernel.tasks:
-                # Its id is this task's from now on.
-                task.ended |= task.tgid == self.tgid and task is not self
+                if task.tgid == self.tgid and task is not self:
+                    # If it led, its number is this task's from now on.
+                    task.ended = task.reaped = True
             self.pid = self.tgid
 
         self.run(memory.EXECVE, (), executed)

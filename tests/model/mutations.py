@@ -13,6 +13,7 @@ from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 import fdproof.model
+from tests.model.vocabulary import TABLE_CALLS
 
 __all__ = ["MUTATIONS", "Mutation", "mutated"]
 
@@ -27,12 +28,14 @@ class Mutation(NamedTuple):
         right: what it says.
         wrong: what it says by mistake.
         why: what somebody might have thought.
+        calls: what the programs are made of that shall find it.
     """
 
     file: str
     right: str
     wrong: str
     why: str
+    calls: tuple[str, ...] = TABLE_CALLS
 
     def __str__(self) -> str:
         return self.why
@@ -81,6 +84,11 @@ def _function(module: Any, qualified: str) -> FunctionType:
     return found
 
 
+_PASSING = ("open", "socketpair", "sendmsg", "recvmsg", "setsockopt", "close")
+_ENDING = ("fork", "clone", "exit", "waitid", "pidfd_open", "pidfd_info", "poll")
+_STOPPING = ("seccomp", "fork", "dup", "notif_recv", "notif_send", "notif_addfd", "eventfd2")
+_RANGES = ("open", "dup", "clone", "close_range", "execve")
+
 _TABLE, _DESCRIPTORS, _PROCESSES = "_table.py", "_calls_descriptors.py", "_calls_processes.py"
 _FILES, _ANCILLARY = "_calls_files.py", "_ancillary.py"
 
@@ -120,12 +128,14 @@ MUTATIONS = (
         "        first, last = max(first, 0), min(last, self._size - 1)\n        while first <= last:",
         "        first, last = max(first, 0), min(last, self._size - 1)\n        while first < last:",
         "close_range of one number does nothing",
+        _RANGES,
     ),
     Mutation(
         _TABLE,
         "        last = min(last, self._size - 1)\n        if first <= last:",
         "        last = min(last, self._size - 1)\n        if first < last:",
         "CLOSE_RANGE_CLOEXEC of one number does nothing",
+        _RANGES,
     ),
     Mutation(
         _TABLE,
@@ -186,12 +196,14 @@ MUTATIONS = (
         "or first > last:\n            raise failure(errno.EINVAL)",
         "or first >= last:\n            raise failure(errno.EINVAL)",
         "close_range takes a range of one for an empty one",
+        _RANGES,
     ),
     Mutation(
         _DESCRIPTORS,
         "        if flags & CLOSE_RANGE_UNSHARE and table.users > 1:",
         "        if flags & CLOSE_RANGE_UNSHARE and table.users > 2:",
         "CLOSE_RANGE_UNSHARE leaves a table alone that two share",
+        _RANGES,
     ),
     Mutation(
         _PROCESSES,
@@ -216,6 +228,7 @@ MUTATIONS = (
         "        if hard > self.kernel.nr_open or (hard > process.hard and self.uid != 0):",
         "        if hard > self.kernel.nr_open:",
         "anybody may raise the hard limit",
+        ("setrlimit", "dup", "fork"),
     ),
     Mutation(
         "_caller.py",
@@ -234,41 +247,48 @@ MUTATIONS = (
         "        most = max(0, self.left - _HEADER) // 4",
         "        most = max(0, self.left - _HEADER) // 8",
         "control messages have room for whole words only",
+        _PASSING,
     ),
     Mutation(
         _ANCILLARY,
         "        if len(numbers) < len(files):\n            self.flags |= socket.MSG_CTRUNC",
         "        if not numbers:\n            self.flags |= socket.MSG_CTRUNC",
         "descriptors that did not fit are lost without MSG_CTRUNC",
+        _PASSING,
     ),
     Mutation(
         _ANCILLARY,
         "        self.flags = flags & MSG_CMSG_CLOEXEC",
         "        self.flags = 0",
         "recvmsg does not tell of MSG_CMSG_CLOEXEC",
+        _PASSING,
     ),
     Mutation(
         "_pidfd.py",
         "            return READABLE | _HUP",
         "            return READABLE",
         "a pidfd tells nothing of the reaping",
+        _ENDING,
     ),
     Mutation(
         "_calls_waiting.py",
-        "        if reap:\n            self.kernel.reap(child)",
-        "        if True:\n            self.kernel.reap(child)",
-        "waitid reaps in spite of WNOWAIT",
+        "os.CLD_EXITED, os.WEXITSTATUS(status))",
+        "os.CLD_EXITED, status)",
+        "waitid tells a status as wait4 does",
+        _ENDING,
     ),
     Mutation(
         "_notifier.py",
         "        if trap.state is not State.SENT:\n            raise failure(errno.EINPROGRESS)",
         "        if trap.state is not State.SENT:\n            raise failure(errno.ENOENT)",
         "a notification that nobody received is unknown, not in progress",
+        _STOPPING,
     ),
     Mutation(
         "_pipe.py",
         "        self.owner = kernel.current.uid if kernel.current is not None else 0",
         "        self.owner = 0",
         "every pipe is root's",
+        ("pipe2", "fcntl", "dup"),
     ),
 )

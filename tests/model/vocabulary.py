@@ -12,7 +12,7 @@ from typing import Any
 from fdproof.model import Credentials, Rights
 from tests.model.program import NOBODYS_PID, Notified, Pid, Step
 
-__all__ = ["CALLS", "TABLE_CALLS", "Draw"]
+__all__ = ["CALLS", "TABLE_CALLS", "THEMES", "Draw"]
 
 AT_FDCWD = -100
 F_DUPFD_QUERY, F_CREATED_QUERY = 1027, 1028
@@ -175,7 +175,7 @@ def _waitid(draw: Draw) -> tuple[Any, ...]:
 
 def _limit(draw: Draw) -> tuple[Any, ...]:
     soft = draw.one(4, 8, 12, 16, 16, 16, 24, 70)
-    if not draw.rarely():
+    if draw.random.randrange(4):
         return (soft,)
     hard = draw.one(16, 24, 100, 4, 2**21)
     if draw.uid == 0 and draw.hard < hard < 2**21:
@@ -206,8 +206,9 @@ def _id(draw: Draw) -> Notified:
     return Notified(draw.random.randrange(3))
 
 
-CALLS: dict[str, tuple[int, Callable[[Draw], tuple[Any, ...]]]] = {
-    # the table and its files
+Vocabulary = dict[str, tuple[int, Callable[[Draw], tuple[Any, ...]]]]
+
+FILES: Vocabulary = {
     "open": (14, lambda draw: (draw.path(), draw.open_flags())),
     "openat": (3, lambda draw: (draw.one(AT_FDCWD, draw.number()), draw.path(), draw.open_flags())),
     "mkdir": (2, lambda draw: (draw.path(),)),
@@ -229,7 +230,8 @@ CALLS: dict[str, tuple[int, Callable[[Draw], tuple[Any, ...]]]] = {
         lambda draw: (draw.flags(os.O_CLOEXEC, os.O_NONBLOCK, O_DIRECT, wrong=os.O_APPEND),),
     ),
     "setrlimit": (4, _limit),
-    # tasks
+}
+TASKS: Vocabulary = {
     "fork": (3, lambda draw: ()),
     "clone": (5, _clone),
     "unshare": (3, lambda draw: (draw.one(0, CLONE_FILES, CLONE_FILES, CLONE_FS),)),
@@ -237,7 +239,8 @@ CALLS: dict[str, tuple[int, Callable[[Draw], tuple[Any, ...]]]] = {
     "exit": (3, lambda draw: (draw.one(0, 7, 256),)),
     "kill": (2, _kill),
     "waitid": (4, _waitid),
-    # sockets
+}
+SOCKETS: Vocabulary = {
     "socketpair": (7, _kind),
     "sendmsg": (
         14,
@@ -254,25 +257,29 @@ CALLS: dict[str, tuple[int, Callable[[Draw], tuple[Any, ...]]]] = {
     ),
     "setsockopt": (3, lambda draw: (draw.number(), draw.one(*OPTIONS), draw.one(0, 1, 1))),
     "getsockopt": (2, lambda draw: (draw.number(), draw.one(*OPTIONS, 17, 77, 999))),
-    # events
+}
+EVENTS: Vocabulary = {
     "memfd_create": (2, lambda draw: ("m", draw.flags(1, 2, wrong=64))),
     "eventfd2": (3, lambda draw: (draw.one(0, 0, 3), draw.flags(os.O_CLOEXEC, os.O_NONBLOCK, 1))),
     "epoll_create1": (3, lambda draw: (draw.flags(os.O_CLOEXEC, wrong=1),)),
     "epoll_ctl": (8, _epoll_ctl),
     "epoll_wait": (8, lambda draw: (draw.number(), draw.one(1, 2, 64, 64, 0))),
     "poll": (5, lambda draw: (draw.number(),)),
-    # pidfds
+}
+PIDFDS: Vocabulary = {
     "pidfd_open": (5, lambda draw: (draw.pid(), draw.flags(os.O_NONBLOCK, os.O_EXCL, wrong=1))),
     "pidfd_getfd": (5, lambda draw: (draw.number(), draw.number(), draw.flags(0, wrong=1))),
     "pidfd_send_signal": (3, lambda draw: (draw.number(), _signal(draw), draw.one(0, 0, 1, 2, 3))),
     "pidfd_info": (4, lambda draw: (draw.number(), draw.flags(8, 2))),
-    # rings
+}
+RINGS: Vocabulary = {
     "io_uring_setup": (1, lambda draw: (draw.one(1, 4, 4, 0),)),
     "io_uring_register_files": (2, lambda draw: (draw.number(), _numbers(draw))),
     "io_uring_update": (1, lambda draw: (draw.number(), draw.random.randrange(3), _numbers(draw))),
     "io_uring_unregister_files": (1, lambda draw: (draw.number(),)),
     "io_uring_install": (2, lambda draw: (draw.number(), draw.random.randrange(4), draw.flags(1, wrong=2))),
-    # the notifier
+}
+NOTIFIER: Vocabulary = {
     "seccomp": (1, lambda draw: (("dup", "openat", "pipe2"),)),
     "notif_recv": (4, lambda draw: (draw.number(),)),
     "notif_send": (3, _notif_send),
@@ -280,9 +287,13 @@ CALLS: dict[str, tuple[int, Callable[[Draw], tuple[Any, ...]]]] = {
     "notif_addfd": (5, _addfd),
     "notif_set_flags": (1, lambda draw: (draw.number(), draw.one(0, 1, 2))),
 }
-"""For each call, how often it is made, and its arguments."""
 
-TABLE_CALLS = tuple(CALLS)[: tuple(CALLS).index("socketpair")]
+THEMES = (FILES, TASKS, SOCKETS, EVENTS, PIDFDS, RINGS, NOTIFIER)
+"""For each call, how often it is made, and its arguments. A program dwells on one of these."""
+
+CALLS: Vocabulary = {call: said for theme in THEMES for call, said in theme.items()}
+
+TABLE_CALLS = (*FILES, *TASKS)
 """The calls on tables, files and tasks alone."""
 
 
