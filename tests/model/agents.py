@@ -127,7 +127,9 @@ class Agents:
         self._last_mailbox = 0
         self._dying: list[int] = []
         self._futex_call = number_of("futex")
-        struct.pack_into("=2i256s", self._view, CONTROLLER_AT, os.getpid(), segment, os.fsencode(program))
+        struct.pack_into(
+            "=2i256s", self._view, CONTROLLER_AT, os.getpid(), segment, os.fsencode(program)
+        )
         self._turn(0).value = COMMANDED
         try:
             # Without a SIGPIPE, as in Python; a write without a reader fails with EPIPE.
@@ -185,9 +187,7 @@ class Agents:
             bound: numbers below it are observed afterwards; see `entries`.
         """
         padded = (*arguments, 0, 0, 0, 0, 0, 0, 0)[:7]
-        COMMAND.pack_into(
-            self._view, index * MAILBOX_SIZE + COMMAND_AT, command, *padded, 0, bound
-        )
+        COMMAND.pack_into(self._view, index * MAILBOX_SIZE + COMMAND_AT, command, *padded, 0, bound)
         turn = self._turn(index)
         turn.value = COMMANDED
         address = self._address + index * MAILBOX_SIZE
@@ -211,10 +211,10 @@ class Agents:
             deadline = deadline or now + timeout
             if now > deadline:
                 raise Stuck(f"task {index} did not answer")
-            spec = ctypes.create_string_buffer(struct.pack("=qq", *divmod(int(timeout * 1e9), 1_000_000_000)))
-            _libc.syscall(
-                self._futex_call, address, FUTEX_WAIT, COMMANDED, ctypes.addressof(spec)
+            spec = ctypes.create_string_buffer(
+                struct.pack("=qq", *divmod(int(timeout * 1e9), 1_000_000_000))
             )
+            _libc.syscall(self._futex_call, address, FUTEX_WAIT, COMMANDED, ctypes.addressof(spec))
         return int(struct.unpack_from("=q", self._view, index * MAILBOX_SIZE + RESULT_AT)[0])
 
     def command(self, index: int, command: int, *arguments: int, bound: int = 0) -> int:
@@ -287,4 +287,3 @@ class Agents:
         finally:
             for pid in (0, self._process.pid):
                 os.sched_setaffinity(pid, before)
-

@@ -58,9 +58,7 @@ SCENES = (
     _scene(errno.ENAMETOOLONG, ROOT, (0, "unlink", TOO_LONG)),
     _scene(errno.EACCES, ROOT, USER, _MADE, (1, "unlink", "/a")),
     _scene(errno.EISDIR, ROOT, (0, "mkdir", "/d"), (0, "unlink", "/d")),
-    _scene(
-        errno.EAGAIN, ROOT, (0, "pipe2", os.O_NONBLOCK), *[(0, "write", 1, b"x" * 4096)] * 17
-    ),
+    _scene(errno.EAGAIN, ROOT, (0, "pipe2", os.O_NONBLOCK), *[(0, "write", 1, b"x" * 4096)] * 17),
     _scene(
         errno.EFBIG,
         ROOT,
@@ -164,9 +162,7 @@ SCENES = (
     ),
     _scene(errno.ENOPROTOOPT, ROOT, (0, "socketpair"), (0, "setsockopt", 0, 999, 1)),
     _scene(errno.ENOPROTOOPT, ROOT, (0, "socketpair"), (0, "getsockopt", 0, 999)),
-    _scene(
-        errno.EMFILE, Spawn(2), (0, "socketpair"), (0, "getsockopt", 0, 77)
-    ),
+    _scene(errno.EMFILE, Spawn(2), (0, "socketpair"), (0, "getsockopt", 0, 77)),
     _scene(errno.EINVAL, ROOT, (0, "eventfd2", 0, 4)),
     _scene(
         errno.EEXIST,
@@ -185,12 +181,8 @@ SCENES = (
         (0, "epoll_ctl", 1, 1, 0),
     ),
     _scene(errno.EPERM, ROOT, (0, "epoll_create1"), _MADE, (0, "epoll_ctl", 0, 1, 1)),
-    _scene(
-        errno.ENOENT, ROOT, (0, "epoll_create1"), (0, "eventfd2"), (0, "epoll_ctl", 0, 2, 1)
-    ),
-    _scene(
-        errno.EPERM, ROOT, USER, (1, "pidfd_open", Pid(0)), (1, "pidfd_getfd", 0, 0)
-    ),
+    _scene(errno.ENOENT, ROOT, (0, "epoll_create1"), (0, "eventfd2"), (0, "epoll_ctl", 0, 2, 1)),
+    _scene(errno.EPERM, ROOT, USER, (1, "pidfd_open", Pid(0)), (1, "pidfd_getfd", 0, 0)),
     _scene(
         errno.EMFILE,
         Spawn(1),
@@ -199,9 +191,7 @@ SCENES = (
         (0, "pidfd_open", Pid(1)),
         (0, "pidfd_getfd", 0, 0),
     ),
-    _scene(
-        errno.EPERM, ROOT, USER, (1, "pidfd_open", Pid(0)), (1, "pidfd_send_signal", 0, 0)
-    ),
+    _scene(errno.EPERM, ROOT, USER, (1, "pidfd_open", Pid(0)), (1, "pidfd_send_signal", 0, 0)),
     *(
         _scene(
             errno.ESRCH,

@@ -188,9 +188,7 @@ class RealTask:
         at = address - self._address
         return bytes(self._data[at : at + length])
 
-    def run(
-        self, command: int, arguments: Sequence[int], then: Callable[[int], Any] = int
-    ) -> Any:
+    def run(self, command: int, arguments: Sequence[int], then: Callable[[int], Any] = int) -> Any:
         """Give the task a command, wait for its value, and return what `then` makes of it."""
         self._used = 0
         self._agents.post(self.index, command, arguments, self.kernel.bound)
@@ -205,7 +203,7 @@ class RealTask:
             try:
                 return self._agents.answer(self.index, timeout=0.002)
             except Stuck:
-                if self.state() in "ZX":
+                if self.state() in "ZX-":
                     return 0
                 if time.monotonic() > deadline:
                     raise
@@ -226,21 +224,21 @@ class RealTask:
         raise AssertionError(f"{call} made no call")
 
     def state(self) -> str:
-        """The kernel's letter for what the task does: R, S, Z ...; X if it is gone."""
+        """The kernel's letter for what the task does: R, S, Z ...; "-" once it is gone."""
         try:
             line = Path(f"/proc/{self.tgid}/task/{self.pid}/stat").read_text()
         except (FileNotFoundError, ProcessLookupError):
-            return "X"
+            return "-"
         return line[line.rindex(")") + 2]
 
     def wait_for_end(self) -> None:
         """Wait until the task has ended and has let go of its table."""
-        self._wait_for("ZX")
+        self._wait_for("ZX-")
         self.ended = True
 
     def wait_for_reaping(self) -> None:
         """Wait until nothing is left of the task, its number neither."""
-        self._wait_for("X")
+        self._wait_for("-")
         self.reaped = True
 
     def _wait_for(self, states: str) -> None:
@@ -381,12 +379,14 @@ class RealTask:
 
     def socketpair(self, kind: int = socket.SOCK_STREAM) -> tuple[int, int]:
         address = self.put(bytes(8))
-        return self.system(
-            "socketpair", socket.AF_UNIX, kind, 0, address, then=self._pair(address)
-        )
+        return self.system("socketpair", socket.AF_UNIX, kind, 0, address, then=self._pair(address))
 
     def sendmsg(
-        self, fd: int, data: bytes, control: Sequence[Rights | Credentials | Pidfd] = (), flags: int = 0
+        self,
+        fd: int,
+        data: bytes,
+        control: Sequence[Rights | Credentials | Pidfd] = (),
+        flags: int = 0,
     ) -> int:
         ancillary = b"".join(_padded(*_message(item)) for item in control)
         pieces = self._pieces(data)
@@ -399,7 +399,9 @@ class RealTask:
         data = self.put(bytes(count))
         control = self.put(bytes(control_size))
         iov = self.put(struct.pack("=QQ", data, count))
-        header = self.put(MSGHDR.pack(0, 0, iov, 1, control if control_size else 0, control_size, 0))
+        header = self.put(
+            MSGHDR.pack(0, 0, iov, 1, control if control_size else 0, control_size, 0)
+        )
 
         def received(length: int) -> Received:
             *_, filled, answered = MSGHDR.unpack(self.taken(header, MSGHDR.size))
@@ -458,7 +460,9 @@ class RealTask:
 
     def kill(self, pid: int, signal: int) -> None:
         """kill(2); a signal that does something goes to nobody but a task of this world."""
-        assert not signal or pid in {number for task in self.kernel.tasks for number in (task.pid, task.tgid)}
+        assert not signal or pid in {
+            number for task in self.kernel.tasks for number in (task.pid, task.tgid)
+        }
         self.system("kill", pid, signal, then=_nothing)
 
     def fork(self) -> "RealTask":
@@ -534,7 +538,9 @@ class RealTask:
 
         return self.system("ioctl", fd, NOTIF_RECV, address, then=notification)
 
-    def notif_send(self, fd: int, id: int, *, value: int = 0, error: int = 0, flags: int = 0) -> None:
+    def notif_send(
+        self, fd: int, id: int, *, value: int = 0, error: int = 0, flags: int = 0
+    ) -> None:
         address = self.put(struct.pack("=QqiI", id, value, -error, flags))
         self.system("ioctl", fd, NOTIF_SEND, address, then=_nothing)
 
@@ -567,16 +573,12 @@ class RealTask:
 
     def io_uring_register_files(self, ring: int, numbers: Sequence[int]) -> None:
         address = self.put(struct.pack(f"={len(numbers)}i", *numbers))
-        self.system(
-            "io_uring_register", ring, REGISTER_FILES, address, len(numbers), then=_nothing
-        )
+        self.system("io_uring_register", ring, REGISTER_FILES, address, len(numbers), then=_nothing)
 
     def io_uring_update(self, ring: int, offset: int, numbers: Sequence[int]) -> int:
         files = self.put(struct.pack(f"={len(numbers)}i", *numbers))
         update = self.put(struct.pack("=I4xQ", offset, files))
-        return self.system(
-            "io_uring_register", ring, REGISTER_FILES_UPDATE, update, len(numbers)
-        )
+        return self.system("io_uring_register", ring, REGISTER_FILES_UPDATE, update, len(numbers))
 
     def io_uring_unregister_files(self, ring: int) -> None:
         self.system("io_uring_register", ring, UNREGISTER_FILES, 0, 0, then=_nothing)

@@ -68,7 +68,10 @@ def _codes(code: CodeType) -> dict[str, CodeType]:
     found = {}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            if constant.co_flags & inspect.CO_NEWLOCALS and constant.co_flags & inspect.CO_OPTIMIZED:
+            if (
+                constant.co_flags & inspect.CO_NEWLOCALS
+                and constant.co_flags & inspect.CO_OPTIMIZED
+            ):
                 found[constant.co_qualname] = constant
             else:
                 found |= _codes(constant)

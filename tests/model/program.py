@@ -17,14 +17,23 @@ from fdproof.model import (
     Info,
     Kernel,
     Notification,
-    Pidfd,
     Received,
     Task,
     Waited,
 )
 from tests.model.kernel_subject import RealKernel, RealTask
 
-__all__ = ["NOBODYS_PID", "Blocking", "Failed", "Notified", "Pid", "Program", "Side", "Spawn", "Step"]
+__all__ = [
+    "NOBODYS_PID",
+    "Blocking",
+    "Failed",
+    "Notified",
+    "Pid",
+    "Program",
+    "Side",
+    "Spawn",
+    "Step",
+]
 
 
 NOBODYS_PID = 2**22 + 1
@@ -130,7 +139,9 @@ class Side:
             if step.call == "begin":
                 self.pending[step.task] = task.begin(*positional)
                 return None
-            return self._outcome(getattr(task, step.call)(*positional, **(named[0] if named else {})))
+            return self._outcome(
+                getattr(task, step.call)(*positional, **(named[0] if named else {}))
+            )
         except OSError as error:
             return failed(error)
         except Blocked:

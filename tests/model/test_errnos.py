@@ -27,7 +27,11 @@ def declared(call: str) -> set[int]:
     """The errnos that the docstring of a call names."""
     text = getattr(Task, call).__doc__
     raises = text.split("Raises:")[1].split("Kernel:")[0] if "Raises:" in text else ""
-    named = {getattr(errno, name) for name in re.findall(r"\bE[A-Z0-9]+\b", raises) if hasattr(errno, name)}
+    named = {
+        getattr(errno, name)
+        for name in re.findall(r"\bE[A-Z0-9]+\b", raises)
+        if hasattr(errno, name)
+    }
     named = named.union(*map(declared, SAME_AS.get(call, ())))
     return named - {errno.EBADF} if call == "open" else named
 
@@ -55,7 +59,9 @@ def outcomes(agents: Agents | None) -> Counter[tuple[str, str]]:
 
 @pytest.mark.root
 @needs_linux
-@pytest.mark.parametrize("scene", SCENES, ids=lambda one: f"{one.call} {errno.errorcode[one.number]}")
+@pytest.mark.parametrize(
+    "scene", SCENES, ids=lambda one: f"{one.call} {errno.errorcode[one.number]}"
+)
 def test_a_scene_fails_as_it_says_on_both(agents: Agents, scene: Scene) -> None:
     comparison = Comparison(agents, scene.program.spawns)
     try:

@@ -25,7 +25,9 @@ def test_there_are_at_least_thirty_and_no_two_are_the_same() -> None:
 def test_a_mistake_in_the_model_is_found(agents: Agents, mutation: Mutation) -> None:
     with agents.pinned():
         with mutated(mutation):
-            found = next((seed for seed in range(PROGRAMS) if differs(agents, seed, mutation.calls)), None)
+            found = next(
+                (seed for seed in range(PROGRAMS) if differs(agents, seed, mutation.calls)), None
+            )
         assert found is not None
         assert not differs(agents, found, mutation.calls), "the model itself is not right"
 

@@ -59,9 +59,7 @@ def test_rule_76_a_notification_is_answered_after_it_was_received_and_once(
         task.notif_id_valid(0, notification.id)
 
 
-def test_rule_77_an_answer_is_a_value_an_errno_or_the_call_itself(
-    task: Task, target: Task
-) -> None:
+def test_rule_77_an_answer_is_a_value_an_errno_or_the_call_itself(task: Task, target: Task) -> None:
     failed = target.begin("dup", 1)
     id = task.notif_recv(0).id
     with failing(errno.EINVAL):
@@ -86,7 +84,11 @@ def test_rule_78_addfd_gives_the_target_its_lowest_free_number(
     task.notif_send(0, id, value=0)
     call.result()
     table = target.table()
-    assert {number: entry.cloexec for number, entry in table.items()} == {0: False, 1: False, 2: True}
+    assert {number: entry.cloexec for number, entry in table.items()} == {
+        0: False,
+        1: False,
+        2: True,
+    }
     assert table[0].file == task.table()[1].file
 
 

@@ -171,4 +171,3 @@ def test_the_oldest_call_is_received_first(task: Task, target: Task) -> None:
     for each in received:
         task.notif_send(0, each.id, value=each.id - received[0].id)
     assert [call.result() for call in calls] == [0, 1, 2, 3]
-

@@ -83,7 +83,11 @@ class Draw:
         return value | wrong if wrong and self.rarely() else value
 
     def pid(self) -> Any:
-        return self.one(0, -1, NOBODYS_PID) if self.rarely() else Pid(self.random.randrange(self.tasks))
+        return (
+            self.one(0, -1, NOBODYS_PID)
+            if self.rarely()
+            else Pid(self.random.randrange(self.tasks))
+        )
 
     def path(self) -> str:
         return str(self.one("/a", "/b", "/d", "/d/a", "a", "d/b", "/missing/a", "/a/b", "", "."))
@@ -126,7 +130,9 @@ def _close_range(draw: Draw) -> tuple[Any, ...]:
 def _clone(draw: Draw) -> tuple[Any, ...]:
     flags = draw.one(0, CLONE_FILES, CLONE_FILES, A_THREAD, CLONE_PIDFD, CLONE_PIDFD | CLONE_FILES)
     if draw.rarely():
-        flags = draw.flags(CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND, CLONE_PIDFD, CLONE_THREAD)
+        flags = draw.flags(
+            CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND, CLONE_PIDFD, CLONE_THREAD
+        )
     return (flags,)
 
 
@@ -143,7 +149,13 @@ def _control(draw: Draw) -> tuple[Any, ...]:
 
 def _epoll_ctl(draw: Draw) -> tuple[Any, ...]:
     events = draw.flags(select.EPOLLIN, select.EPOLLOUT, select.EPOLLIN, 1 << 31, 1 << 30)
-    return draw.number(), draw.one(1, 1, 1, 2, 3, 4), draw.number(), events, draw.random.randrange(9)
+    return (
+        draw.number(),
+        draw.one(1, 1, 1, 2, 3, 4),
+        draw.number(),
+        events,
+        draw.random.randrange(9),
+    )
 
 
 def _kind(draw: Draw) -> tuple[Any, ...]:
@@ -154,7 +166,9 @@ def _kind(draw: Draw) -> tuple[Any, ...]:
 
 
 def _numbers(draw: Draw) -> tuple[int, ...]:
-    return tuple(draw.one(draw.number(), draw.number(), -1) for _ in range(draw.random.randrange(4)))
+    return tuple(
+        draw.one(draw.number(), draw.number(), -1) for _ in range(draw.random.randrange(4))
+    )
 
 
 def _signal(draw: Draw) -> int:
@@ -277,7 +291,10 @@ RINGS: Vocabulary = {
     "io_uring_register_files": (2, lambda draw: (draw.number(), _numbers(draw))),
     "io_uring_update": (1, lambda draw: (draw.number(), draw.random.randrange(3), _numbers(draw))),
     "io_uring_unregister_files": (1, lambda draw: (draw.number(),)),
-    "io_uring_install": (2, lambda draw: (draw.number(), draw.random.randrange(4), draw.flags(1, wrong=2))),
+    "io_uring_install": (
+        2,
+        lambda draw: (draw.number(), draw.random.randrange(4), draw.flags(1, wrong=2)),
+    ),
 }
 NOTIFIER: Vocabulary = {
     "seccomp": (1, lambda draw: (("dup", "openat", "pipe2"),)),
