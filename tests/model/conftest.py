@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from fdproof.model import Kernel
-from tests.model.agents import Agents, started
-from tests.model.kernel_subject import RealKernel
+from tests.model.linux.agents import Agents, started
+from tests.model.linux.kernel import RealKernel
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -5,15 +5,15 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from fcntl import F_GETFL
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from fdproof.model import Kernel, Rights
-from tests.model.agents import Agents, Entry, Stuck
-from tests.model.kernel_subject import RealKernel, RealTask
+from fdproof.model import Kernel, Rights, Task
+from tests.model.linux.agents import Agents, Entry, StuckError
+from tests.model.linux.kernel import RealKernel, RealTask
 from tests.model.program import Blocking, Failed, Program, Side, Spawn, Step
 from tests.model.vocabulary import CALLS, THEMES, Draw, step
 
-__all__ = ["KNOWN_GAPS", "Comparison", "Difference", "minimal", "random_program", "replay"]
+__all__ = ["KNOWN_GAPS", "Comparison", "DifferenceError", "minimal", "random_program", "replay"]
 
 MOST_TASKS = 4
 BOUND = 72
@@ -34,7 +34,7 @@ class Gap(NamedTuple):
     meets: Callable[["Comparison", Step], bool]
 
 
-class Difference(Exception):
+class DifferenceError(Exception):
     """Model and kernel went different ways.
 
     Args:
@@ -66,11 +66,12 @@ class Comparison:
         self.spawns = tuple(spawns)
         self.steps: list[Step] = []
         self.outcomes: Counter[tuple[str, str]] = Counter()
-        self.model = Side(Kernel(), spawns)
+        self.model_kernel = Kernel()
+        self.model = Side[Task](self.model_kernel, spawns)
         self._kernel = RealKernel(agents)
         try:
             self._kernel.bound = BOUND
-            self.linux = Side(self._kernel, spawns)
+            self.linux = Side[RealTask](self._kernel, spawns)
         except BaseException:
             self._kernel.close()
             raise
@@ -98,7 +99,7 @@ class Comparison:
         A step of a task that cannot make one, and a call that would wait, is left out.
 
         Raises:
-            Difference: the two did not do the same.
+            DifferenceError: the two did not do the same.
         """
         if step.task >= len(self.model.tasks) or step.task not in self.alive():
             return
@@ -115,17 +116,16 @@ class Comparison:
             self._compare(str(step), model, linux)
             self._settle(step)
             self._compare_tables()
-        except Stuck as stuck:
-            raise Difference(self.program, str(step), model, f"stuck: {stuck}") from None
+        except StuckError as stuck:
+            raise DifferenceError(self.program, str(step), model, f"stuck: {stuck}") from None
 
     def _compare(self, what: str, model: object, linux: object) -> None:
         if model != linux:
-            raise Difference(self.program, what, model, linux)
+            raise DifferenceError(self.program, what, model, linux)
 
     def _settle(self, step: Step) -> None:
         """Wait for what the kernel does in its own time: the ends of tasks, and of calls."""
         for ours, real in zip(self.model.tasks, self.linux.tasks, strict=True):
-            assert isinstance(real, RealTask)
             if ours.ended and not real.ended:
                 real.wait_for_end()
             if ours.process.reaped and not real.reaped:
@@ -146,7 +146,6 @@ class Comparison:
         seen: set[int] = set()
         for index in self.alive():
             ours, real = self.model.tasks[index], self.linux.tasks[index]
-            assert isinstance(real, RealTask)
             entries = entries_of(ours, serials, seen)
             observed = real.observe()
             if entries != observed:
@@ -170,7 +169,7 @@ def _closes_a_cycle(comparison: Comparison, step: Step) -> bool:
         if isinstance(item, Rights)
         for number in item.numbers
     ]
-    in_flight = comparison.model.kernel.in_flight.carries
+    in_flight = comparison.model_kernel.in_flight.carries
     return peer is not None and (peer in sent or in_flight(peer))
 
 
@@ -184,7 +183,7 @@ KNOWN_GAPS = (
 )
 
 
-def entries_of(task: Any, serials: list[object], seen: set[int]) -> tuple[Entry, ...]:
+def entries_of(task: Task, serials: list[object], seen: set[int]) -> tuple[Entry, ...]:
     """Observe a table of the model as an agent observes the kernel's; add the files that it shows."""
     first: dict[object, int] = {}
     entries = []
@@ -198,8 +197,7 @@ def entries_of(task: Any, serials: list[object], seen: set[int]) -> tuple[Entry,
             status = task.fcntl(number, F_GETFL)
             position = task.lseek(number, 0, 1)
         except OSError as error:
-            assert error.errno is not None
-            position = -error.errno
+            position = -(error.errno or 0)
         entries.append(Entry(number, same, int(cloexec), status, position))
     return tuple(entries)
 
@@ -224,7 +222,7 @@ def random_program(
         How often each call ended with which errno, or "ok".
 
     Raises:
-        Difference: model and kernel did not do the same.
+        DifferenceError: model and kernel did not do the same.
     """
     limit = chooser.choice((6, 8, 12, 16, 16, 24))
     spawns = [Spawn(limit, chooser.choice((0, 0, 5)))]
@@ -264,20 +262,20 @@ def random_program(
     return comparison.outcomes
 
 
-def replay(agents: Agents, program: Program) -> Difference | None:
+def replay(agents: Agents, program: Program) -> DifferenceError | None:
     """Run a program as it is written, and return the first difference."""
     comparison = Comparison(agents, program.spawns)
     try:
         for each in program.steps:
             comparison.step(each)
-    except Difference as difference:
+    except DifferenceError as difference:
         return difference
     finally:
         comparison.close()
     return None
 
 
-def minimal(agents: Agents, found: Difference) -> Difference:
+def minimal(agents: Agents, found: DifferenceError) -> DifferenceError:
     """Leave out what a difference does not need: chunks of steps, then single ones."""
     steps = found.program.steps
     chunk = len(steps) // 2

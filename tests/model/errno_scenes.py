@@ -322,6 +322,10 @@ def _pair(task: Task) -> None:
     task.socketpair()
 
 
+def _bare_ring(task: Task) -> None:
+    task.io_uring_setup(1)
+
+
 def _ring(task: Task) -> None:
     task.io_uring_setup(1)
     task.eventfd2()
@@ -363,7 +367,7 @@ FAULTED: dict[str, tuple[Callable[[Task], None], tuple[Any, ...]]] = {
     "pidfd_open": (_nothing, (1,)),
     "pidfd_getfd": (_nothing, ()),
     "io_uring_setup": (_nothing, (1,)),
-    "io_uring_register_files": (lambda task: task.io_uring_setup(1), (0, (-1,))),
+    "io_uring_register_files": (_bare_ring, (0, (-1,))),
     "io_uring_install": (_ring, (0, 0)),
     "seccomp": (_nothing, (("dup",),)),
     "notif_recv": (_nothing, ()),

@@ -9,19 +9,18 @@ import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from fdproof.model import (
     Blocked,
     Credentials,
     Info,
-    Kernel,
     Notification,
     Received,
     Task,
     Waited,
 )
-from tests.model.kernel_subject import RealKernel, RealTask
+from tests.model.linux.kernel import RealTask
 
 __all__ = [
     "NOBODYS_PID",
@@ -49,7 +48,7 @@ class Pid(NamedTuple):
 class Notified(NamedTuple):
     """The id of a notification of the program, by the order in which they are received."""
 
-    index: int
+    order: int
 
 
 class Failed(NamedTuple):
@@ -66,7 +65,7 @@ class Child(NamedTuple):
     """The outcome of a fork or clone."""
 
     task: int
-    pidfd: int
+    pidfd: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +108,18 @@ class Program(NamedTuple):
         return "\n".join(lines)
 
 
-class Side:
+T = TypeVar("T", Task, RealTask)
+Spawned_co = TypeVar("Spawned_co", covariant=True)
+
+
+class Kernels(Protocol[Spawned_co]):
+    """What starts tasks: the model's Kernel, or RealKernel."""
+
+    def spawn(self, *, rlimit_nofile: int, uid: int) -> Spawned_co:
+        """Start a process with an empty table."""
+
+
+class Side(Generic[T]):
     """A subject that runs a program.
 
     Args:
@@ -117,16 +127,15 @@ class Side:
         spawns: the tasks to start with.
     """
 
-    def __init__(self, kernel: Kernel | RealKernel, spawns: Sequence[Spawn]) -> None:
-        self.kernel = kernel
-        self.tasks: list[Task | RealTask] = []
+    def __init__(self, kernel: Kernels[T], spawns: Sequence[Spawn]) -> None:
+        self.tasks: list[T] = []
         self.pending: dict[int, Any] = {}
         self._names: dict[int, Pid] = {}
         self._notifications: list[int] = []
         for spawn in spawns:
             self._join(kernel.spawn(rlimit_nofile=spawn.rlimit_nofile, uid=spawn.uid))
 
-    def _join(self, task: Task | RealTask) -> None:
+    def _join(self, task: T) -> None:
         self._names[task.pid] = Pid(len(self.tasks))
         self.tasks.append(task)
 
@@ -162,10 +171,10 @@ class Side:
             return task.pid
         if isinstance(argument, Notified):
             known = self._notifications
-            if argument.index < len(known):
-                return known[argument.index]
+            if argument.order < len(known):
+                return known[argument.order]
             # KERNEL: ids count on, so what was not received yet can be named as well.
-            return known[-1] + argument.index - len(known) + 1 if known else 0
+            return known[-1] + argument.order - len(known) + 1 if known else 0
         if isinstance(argument, tuple) and type(argument) is tuple:
             return tuple(map(self._resolved, argument))
         if isinstance(argument, Credentials):
@@ -173,9 +182,9 @@ class Side:
         return argument
 
     def _outcome(self, value: Any) -> Any:
-        if isinstance(value, (Task, RealTask)):
-            self._join(value)
-            return Child(len(self.tasks) - 1, value.pidfd if value.pidfd is not None else -1)
+        if isinstance(value, Task | RealTask):
+            self._join(cast("T", value))
+            return Child(len(self.tasks) - 1, value.pidfd)
         if isinstance(value, Received):
             return replace(value, control=tuple(map(self._outcome, value.control)))
         if isinstance(value, (Credentials, Waited, Info)):

@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.model.agents import started
-from tests.model.differential import Difference, minimal, random_program
+from tests.model.differential import DifferenceError, minimal, random_program
+from tests.model.linux.agents import started
 from tests.model.vocabulary import CALLS
 
 __all__ = ["compared"]
@@ -35,14 +35,14 @@ def compared(seeds: range, steps: int = STEPS_OF_A_PROGRAM) -> Outcomes:
         How often each call ended with which errno, or "ok".
 
     Raises:
-        Difference: the first one, made minimal.
+        DifferenceError: the first one, made minimal.
     """
     outcomes: Outcomes = Counter()
     with started() as agents, agents.pinned():
         for seed in seeds:
             try:
                 outcomes += random_program(agents, random.Random(seed), tuple(CALLS), steps)
-            except Difference as difference:
+            except DifferenceError as difference:
                 raise minimal(agents, difference) from None
     return outcomes
 
@@ -55,7 +55,7 @@ def _batch(first: int) -> Outcomes | str:
         os.sched_setaffinity(0, {processors[first // PROGRAMS_OF_A_BATCH % len(processors)]})
     try:
         return compared(seeds)
-    except Difference as difference:
+    except DifferenceError as difference:
         return str(difference)
     finally:
         os.sched_setaffinity(0, processors)

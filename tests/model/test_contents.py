@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fdproof.model import Kernel
-from tests.model.kernel_subject import RealKernel
+from tests.model.linux.kernel import RealKernel
 
 STEPS = 60
 

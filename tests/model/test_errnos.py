@@ -8,10 +8,10 @@ from collections import Counter
 import pytest
 
 from fdproof.model import Kernel, Task
-from tests.model.agents import Agents
-from tests.model.differential import Comparison, Difference, minimal, random_program
+from tests.model.differential import Comparison, DifferenceError, minimal, random_program
 from tests.model.errno_scenes import FAULTED, FAULTS, MODEL_ALONE, OPTIONS, SCENES, Scene
 from tests.model.failing import failing
+from tests.model.linux.agents import Agents
 from tests.model.program import Failed
 from tests.model.vocabulary import CALLS
 
@@ -52,7 +52,7 @@ def outcomes(agents: Agents | None) -> Counter[tuple[str, str]]:
         for seed in range(PROGRAMS):
             try:
                 found += random_program(agents, random.Random(seed), tuple(CALLS), 60)
-            except Difference as difference:
+            except DifferenceError as difference:
                 raise minimal(agents, difference) from None
     return found
 

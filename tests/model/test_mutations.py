@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from tests.model.agents import Agents
-from tests.model.differential import Difference, random_program
+from tests.model.differential import DifferenceError, random_program
+from tests.model.linux.agents import Agents
 from tests.model.mutations import MUTATIONS, Mutation, mutated
 
 pytestmark = [
@@ -36,6 +36,6 @@ def differs(agents: Agents, seed: int, calls: tuple[str, ...]) -> bool:
     """Whether the model goes another way than Linux; a model that breaks down does so, too."""
     try:
         random_program(agents, random.Random(seed), calls, 60)
-    except (Difference, AssertionError, AttributeError, LookupError):
+    except (DifferenceError, AssertionError, AttributeError, LookupError):
         return True
     return False

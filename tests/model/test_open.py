@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fdproof.model import Kernel, Task
-from tests.model.kernel_subject import RealKernel
+from tests.model.linux.kernel import RealKernel
 
 PATHS = [
     "", ".", "./", "..", "f", "./f", "f/", "//f", "/f", "f/x", "f/.", "f/..", "d", "d/", "d/.", "d/./f",

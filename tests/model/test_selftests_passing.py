@@ -129,7 +129,9 @@ def test_the_pidfd_of_the_sender_is_his(task: Task, kind: int) -> None:
 def test_the_pidfd_of_the_peer_is_of_who_made_the_pair(task: Task) -> None:
     """scm_pidfd.c: SO_PEERPIDFD."""
     a, _ = task.socketpair()
-    assert task.pidfd_info(task.getsockopt(a, SO_PEERPIDFD)).pid == task.pid
+    pidfd = task.getsockopt(a, SO_PEERPIDFD)
+    assert isinstance(pidfd, int)
+    assert task.pidfd_info(pidfd).pid == task.pid
 
 
 def test_the_pidfd_of_a_sender_who_was_reaped_tells_how_he_ended(task: Task) -> None:

@@ -168,6 +168,6 @@ def test_the_oldest_call_is_received_first(task: Task, target: Task) -> None:
     received = [task.notif_recv(0) for _ in targets]
     assert [each.pid for each in received] == [each.pid for each in targets]
     assert [each.id - received[0].id for each in received] == [0, 1, 2, 3]
-    for each in received:
-        task.notif_send(0, each.id, value=each.id - received[0].id)
+    for place, notification in enumerate(received):
+        task.notif_send(0, notification.id, value=place)
     assert [call.result() for call in calls] == [0, 1, 2, 3]

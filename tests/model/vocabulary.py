@@ -71,7 +71,8 @@ class Draw:
     def place(self) -> int:
         """A number to fill: around the limit at times, or far beyond it."""
         if self.rarely():
-            return self.one(-1, self.limit - 1, self.limit, self.limit + 1, 63, 64, 300, 2**31 - 1)
+            around = (-1, self.limit - 1, self.limit, self.limit + 1, 63, 64, 300, 2**31 - 1)
+            return around[self.random.randrange(len(around))]
         return self.random.randrange(self.limit)
 
     def flags(self, *bits: int, wrong: int = 0) -> int:
@@ -297,7 +298,7 @@ RINGS: Vocabulary = {
     ),
 }
 NOTIFIER: Vocabulary = {
-    "seccomp": (1, lambda draw: (("dup", "openat", "pipe2"),)),
+    "seccomp": (1, lambda draw: (("dup", "openat", "eventfd2"),)),
     "notif_recv": (4, lambda draw: (draw.number(),)),
     "notif_send": (3, _notif_send),
     "notif_id_valid": (2, lambda draw: (draw.number(), _id(draw))),

@@ -67,7 +67,7 @@ class RingCalls(Caller):
         """Take all files from the ring.
 
         Raises:
-            OSError: EBADF, EOPNOTSUPP; ENXIO, it has none.
+            OSError: EBADF, EOPNOTSUPP; ENXIO, it has none; EINVAL, the number is -1.
 
         Kernel:
             io_uring_register(2), IORING_UNREGISTER_FILES.

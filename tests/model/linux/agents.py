@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-__all__ = ["Agents", "Entry", "Stuck", "number_of", "started"]
+__all__ = ["Agents", "Entry", "StuckError", "number_of", "started"]
 
 # Repeated from agent.c.
 SEGMENT_ADDRESS = 0x1000000000
@@ -48,7 +48,7 @@ _libc.syscall.restype = ctypes.c_long
 _libc.syscall.argtypes = (ctypes.c_long, ctypes.c_void_p, *[ctypes.c_long] * 2, ctypes.c_void_p)
 
 
-class Stuck(Exception):
+class StuckError(Exception):
     """A task did not answer: its call waits, or it is gone."""
 
 
@@ -201,7 +201,7 @@ class Agents:
         """Wait for what the task's call said: its value, or -errno.
 
         Raises:
-            Stuck: it did not answer in time.
+            StuckError: it did not answer in time.
         """
         turn = self._turn(index)
         address = self._address + index * MAILBOX_SIZE
@@ -210,7 +210,7 @@ class Agents:
             now = time.monotonic()
             deadline = deadline or now + timeout
             if now > deadline:
-                raise Stuck(f"task {index} did not answer")
+                raise StuckError(f"task {index} did not answer")
             spec = ctypes.create_string_buffer(
                 struct.pack("=qq", *divmod(int(timeout * 1e9), 1_000_000_000))
             )

@@ -3,7 +3,7 @@
 import os
 import struct
 
-from tests.model.agents import Agents
+from tests.model.linux.agents import Agents
 
 __all__ = ["PARAMS_SIZE", "RealRing"]
 
