@@ -173,12 +173,26 @@ def _closes_a_cycle(comparison: Comparison, step: Step) -> bool:
     return peer is not None and (peer in sent or in_flight(peer))
 
 
+def _registers_what_is_watched(comparison: Comparison, step: Step) -> bool:
+    """Whether a ring gets files whose end somebody else can see."""
+    if step.call not in ("io_uring_register_files", "io_uring_update"):
+        return False
+    table = dict(comparison.model.tasks[step.task].files.items())
+    return any(table[number].can_poll for number in step.arguments[-1] if number in table)
+
+
 KNOWN_GAPS = (
     Gap(
         "when cycles of sockets in flight are freed",
         "Linux looks for them in a worker, some time after a socket was closed; the model at once. "
         "tests/model/test_selftests_passing.py waits for Linux.",
         _closes_a_cycle,
+    ),
+    Gap(
+        "when the files of a ring are let go of",
+        "Linux takes a ring down in a worker, some time after its last descriptor was closed; the "
+        "model at once.",
+        _registers_what_is_watched,
     ),
 )
 

@@ -247,6 +247,63 @@ SCENES = (
             ("io_uring_install", 0),
         )
     ),
+    *(
+        _scene(errno.EMFILE, Spawn(0), (0, call, *rest))
+        for call, *rest in (
+            ("openat", -100, "/"),
+            ("memfd_create",),
+            ("eventfd2",),
+            ("epoll_create1",),
+            ("io_uring_setup", 1),
+            ("seccomp", ("dup",)),
+        )
+    ),
+    *(
+        _scene(errno.ENOTDIR, ROOT, _MADE, (0, call, *rest))
+        for call, *rest in (
+            ("open", "/a/b"),
+            ("openat", -100, "/a/b"),
+            ("mkdir", "/a/b"),
+            ("unlink", "/a/b"),
+        )
+    ),
+    _scene(errno.EINVAL, ROOT, (0, "open", "/d", os.O_CREAT | os.O_DIRECTORY)),
+    _scene(errno.EINVAL, ROOT, (0, "openat", -100, "/d", os.O_CREAT | os.O_DIRECTORY)),
+    _scene(errno.EBADF, ROOT, (0, "openat", 9, "a")),
+    _scene(errno.EACCES, USER, (0, "openat", -100, "/a", MAKE)),
+    _scene(errno.EISDIR, ROOT, (0, "openat", -100, "/", os.O_RDWR)),
+    _scene(errno.EISDIR, ROOT, (0, "open", "/"), (0, "read", 0, 1)),
+    _scene(errno.EAGAIN, ROOT, (0, "pipe2", os.O_NONBLOCK), (0, "read", 0, 1)),
+    _scene(
+        errno.ECONNREFUSED,
+        ROOT,
+        (0, "socketpair", DATAGRAM),
+        (0, "close", 1),
+        (0, "write", 0, b"x"),
+    ),
+    _scene(errno.EMFILE, Spawn(1), (0, "eventfd2"), (0, "fcntl", 0, 0, 0)),
+    _scene(errno.EPERM, USER, (0, "eventfd2"), (0, "fcntl", 0, 4, os.O_NOATIME)),
+    _scene(errno.EPERM, ROOT, (0, "setrlimit", 4, 2**40)),
+    _scene(errno.EINVAL, ROOT, (0, "clone", 0x10000)),
+    _scene(errno.EINVAL, ROOT, (0, "kill", Pid(0), 65)),
+    _scene(errno.EINVAL, ROOT, (0, "socketpair"), (0, "sendmsg", 0, b"x", (Rights((0,) * 254),))),
+    _scene(errno.EINVAL, ROOT, (0, "memfd_create", "m", 64)),
+    _scene(errno.ENOENT, ROOT, (0, "clone", A_THREAD), (0, "pidfd_open", Pid(1))),
+    _scene(
+        errno.ESRCH,
+        ROOT,
+        (0, "fork"),
+        (0, "pidfd_open", Pid(1)),
+        (1, "exit"),
+        (0, "pidfd_getfd", 0, 0),
+    ),
+    _scene(errno.EINVAL, ROOT, (0, "io_uring_setup", 0)),
+    _scene(errno.EINVAL, ROOT, (0, "io_uring_register_files", -1, (0,))),
+    _scene(errno.EINVAL, ROOT, (0, "io_uring_unregister_files", -1)),
+    _scene(errno.ENOENT, ROOT, _LISTENER, (0, "notif_send", 0, Notified(0))),
+    _scene(errno.EINVAL, ROOT, _LISTENER, (0, "notif_send", 0, Notified(0), {"flags": 2})),
+    _scene(errno.EINVAL, ROOT, (0, "epoll_create1"), (0, "notif_id_valid", 0, Notified(0))),
+    _scene(errno.ENOENT, ROOT, _LISTENER, (0, "eventfd2"), (0, "notif_addfd", 0, Notified(0), 1)),
     _scene(errno.EINVAL, ROOT, (0, "seccomp", ("dup",), 1)),
     _scene(errno.EBUSY, ROOT, _LISTENER, (0, "seccomp", ("dup",))),
     _scene(
