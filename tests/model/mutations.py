@@ -89,7 +89,6 @@ def _function(module: Any, qualified: str) -> FunctionType:
 
 _PASSING = ("open", "socketpair", "sendmsg", "recvmsg", "setsockopt", "close")
 _ENDING = ("fork", "clone", "exit", "waitid", "pidfd_open", "pidfd_info", "poll")
-_STOPPING = ("seccomp", "fork", "dup", "notif_recv", "notif_send", "notif_addfd", "eventfd2")
 _RANGES = ("open", "dup", "clone", "close_range", "execve")
 
 _TABLE, _DESCRIPTORS, _PROCESSES = "_table.py", "_calls_descriptors.py", "_calls_processes.py"
@@ -281,11 +280,11 @@ MUTATIONS = (
         _ENDING,
     ),
     Mutation(
-        "_notifier.py",
-        "        if trap.state is not State.SENT:\n            raise failure(errno.EINPROGRESS)",
-        "        if trap.state is not State.SENT:\n            raise failure(errno.ENOENT)",
-        "a notification that nobody received is unknown, not in progress",
-        _STOPPING,
+        "_calls_supervision.py",
+        "        if any(known.listener is not None for known in self.filters):",
+        "        if any(known.listener is None for known in self.filters):",
+        "a task may have a second listener",
+        ("seccomp", "fork", "close"),
     ),
     Mutation(
         "_pipe.py",
