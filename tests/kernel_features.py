@@ -9,6 +9,7 @@ import errno
 import fcntl
 import functools
 import os
+import socket
 import struct
 from collections.abc import Callable
 
@@ -34,6 +35,7 @@ PIDFD_INFO_COREDUMP = 16
 PIDFD_SIGNAL_PROCESS_GROUP = 4
 PIDFD_GET_NET_NAMESPACE = 0xFF04
 PIDFS_MAGIC = 0x50494446
+SO_PASSRIGHTS = 83
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -176,6 +178,14 @@ def _close_range() -> bool:
     return _syscall("close_range", last, last, CLOSE_RANGE_CLOEXEC) == 0
 
 
+def _pass_rights() -> bool:
+    with socket.socket(socket.AF_UNIX) as unconnected:
+        try:
+            return unconnected.getsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS) == 1
+        except OSError:
+            return False
+
+
 def _user_notification() -> bool:
     action = struct.pack("I", SECCOMP_RET_USER_NOTIF)
     return _syscall("seccomp", SECCOMP_GET_ACTION_AVAIL, 0, action) == 0
@@ -237,6 +247,7 @@ FEATURES: dict[str, Callable[[], bool]] = {
     "PIDFD_INFO_EXIT": _info_after_reaping,
     "PIDFD_SIGNAL_PROCESS_GROUP": lambda: _on_own_pidfd(_signal_scopes),
     "PIDFD_THREAD": lambda: _pidfd_open(os.O_EXCL),
+    "SO_PASSRIGHTS": _pass_rights,
     "SYNC_WAKE_UP": lambda: _in_child(_sync_wake_up),
     "WAIT_KILLABLE_RECV": _wait_killable_recv,
     "close_range": _close_range,

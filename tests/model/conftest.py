@@ -7,7 +7,7 @@ import pytest
 
 from fdproof.model import Kernel
 from tests.model.linux.agents import Agents, started
-from tests.model.linux.kernel import RealKernel
+from tests.model.linux.kernel import NEEDS_LINUX, RealKernel
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -30,7 +30,7 @@ def real_kernel(agents: Agents | None) -> Iterator[RealKernel]:
     kernel.close()
 
 
-@pytest.fixture(params=["model", pytest.param("linux", marks=pytest.mark.root)])
+@pytest.fixture(params=["model", pytest.param("linux", marks=NEEDS_LINUX)])
 def kernel(request: pytest.FixtureRequest) -> Kernel | RealKernel:
     """The model, then the running kernel."""
     if request.param == "model":

@@ -6,13 +6,10 @@ import pytest
 
 from tests.model.differential import DifferenceError, random_program
 from tests.model.linux.agents import Agents
+from tests.model.linux.kernel import NEEDS_LINUX
 from tests.model.mutations import MUTATIONS, Mutation, mutated
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.requires_kernel("seccomp notifier", "pidfs", "kcmp", "F_DUPFD_QUERY"),
-    pytest.mark.timeout(300),
-]
+pytestmark = [*NEEDS_LINUX, pytest.mark.timeout(300)]
 
 PROGRAMS = 200
 

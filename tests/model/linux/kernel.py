@@ -10,6 +10,8 @@ import shutil
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.model.linux import agents as memory
 from tests.model.linux.agents import Agents
 from tests.model.linux.calling import checked
@@ -21,10 +23,19 @@ from tests.model.linux.tasks import TaskCalls
 if TYPE_CHECKING:
     from tests.model.linux.ring import RealRing
 
-__all__ = ["RealKernel", "RealTask"]
+__all__ = ["NEEDS_LINUX", "RealKernel", "RealTask"]
 
 PR_SET_DUMPABLE = 4
 OBSERVED_AT_LEAST = 1024
+
+NEEDS_LINUX = (
+    pytest.mark.root,
+    pytest.mark.requires_kernel(
+        *("ADDFD_SEND", "F_DUPFD_QUERY", "PIDFD_INFO_EXIT", "PIDFD_THREAD", "SO_PASSRIGHTS"),
+        *("close_range", "io_uring", "kcmp", "pidfd_getfd", "pidfs", "seccomp notifier"),
+    ),
+)
+"""Marks of what runs on Linux: root starts tasks of any user, as the model does."""
 
 
 class RealFile:
