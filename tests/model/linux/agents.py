@@ -119,6 +119,7 @@ class Agents:
 
         size = MAILBOX_SIZE * MAILBOXES
         segment = _libc.shmget(IPC_PRIVATE, size, EVERYBODY_MAY)
+        self.segment = int(segment)
         if segment < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         self._address = int(_libc.shmat(segment, None, 0))
@@ -134,6 +135,7 @@ class Agents:
         try:
             # Without a SIGPIPE, as in Python; a write without a reader fails with EPIPE.
             self._process = subprocess.Popen([program, str(segment), "0"], restore_signals=False)
+            self.pid = self._process.pid
             self.answer(0, PATIENCE)
             # Who is nobody's child is reaped at once, as by an init.
             self.handle(0, signal.SIGCHLD, signal.SIG_IGN)
