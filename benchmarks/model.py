@@ -158,11 +158,11 @@ def _contest(
         size: int,
         *,
         among: int = few,
-        times: int = 20_000,
+        times: int = 100_000,
         budget: Budget | None = None,
     ) -> Contestant:
         table = _filled(kind, size)
-        numbers = [at * _STRIDE % among * (size // among) for at in range(min(times, 20 * few))]
+        numbers = [at * _STRIDE % among * (size // among) for at in range(min(times, 100 * few))]
         return Contestant(
             f"{what}, {size:,} open{'' if among < size or size == few else ', all over it'}",
             lambda: _timed(step, table, numbers) / operations,
@@ -179,9 +179,9 @@ def _contest(
             entrant("model.Table", Table, many, among=many),
             entrant(_SCAN, _ListScan, few),
             # Where they search through a million for each opening, a few times have to do.
-            entrant(_SCAN, _ListScan, many, times=20 if searches else 20_000),
-            entrant(_MIN, _DictMin, few, times=500 if searches else 20_000),
-            entrant(_MIN, _DictMin, many, times=3 if searches else 20_000),
+            entrant(_SCAN, _ListScan, many, times=20 if searches else 100_000),
+            entrant(_MIN, _DictMin, few, times=500 if searches else 100_000),
+            entrant(_MIN, _DictMin, many, times=3 if searches else 100_000),
         ],
     )
 
