@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from fdproof.model import Kernel, Notification, Pending
-from tests.model.failing import failing
+from tests.model.failing import eventually, failing
 
 pytestmark = pytest.mark.requires_kernel("seccomp notifier", "ADDFD_SEND", "pidfd_getfd")
 
@@ -94,7 +94,7 @@ def test_poll_tells_who_has_to_do_something(scene: Scene) -> None:
     supervisor, listener = scene.supervisor, scene.listener
     assert supervisor.poll(listener) == 0
     assert not scene.target.begin("dup", 0).done
-    assert supervisor.poll(listener) == READABLE
+    eventually(lambda: supervisor.poll(listener) == READABLE)
     notification = supervisor.notif_recv(listener)
     assert supervisor.poll(listener) == WRITABLE
     supervisor.notif_send(listener, notification.id)

@@ -34,7 +34,7 @@ def target(task: Task) -> Task:
 def test_calls_are_answered_one_after_the_other(task: Task, target: Task) -> None:
     """user_notification_basic."""
     call = target.begin("dup", 1)
-    assert task.poll(0) == select.POLLIN | select.POLLRDNORM
+    eventually(lambda: task.poll(0) == select.POLLIN | select.POLLRDNORM)
     first = task.notif_recv(0)
     assert (first.pid, first.call) == (target.pid, "dup")
     assert task.poll(0) == select.POLLOUT | select.POLLWRNORM
