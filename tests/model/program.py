@@ -194,6 +194,11 @@ class Side(Generic[T]):
             return "notification", self.name(value.pid), value.call
         return value
 
+    @property
+    def notified(self) -> int:
+        """How many notifications were received."""
+        return len(self._notifications)
+
     def name(self, pid: int) -> Any:
         """Return what the program calls a pid; the pid itself if it is of no task."""
         return self._names.get(pid, pid)

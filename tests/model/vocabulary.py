@@ -6,7 +6,7 @@ import os
 import random
 import select
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from fdproof.model import Credentials, Rights
@@ -31,7 +31,8 @@ class Draw:
         random: where they come from.
         task: who acts.
         tasks: all that can be named.
-        numbers: what is open in the acting task's table.
+        table: what is open in the acting task's table: the kind of file of each number.
+        notified: how many notifications were received.
         limit: the soft limit that the program began with.
         hard: the hard limit of the acting task.
         uid: its user.
@@ -42,7 +43,8 @@ class Draw:
         random: random.Random,
         task: int,
         tasks: int,
-        numbers: Sequence[int],
+        table: dict[int, str],
+        notified: int,
         limit: int,
         hard: int,
         uid: int,
@@ -50,7 +52,9 @@ class Draw:
         self.random = random
         self.task = task
         self.tasks = tasks
-        self.numbers = numbers
+        self.table = table
+        self.numbers = tuple(table)
+        self.notified = notified
         self.limit = limit
         self.hard = hard
         self.uid = uid
@@ -67,6 +71,13 @@ class Draw:
         if chance < 16 and self.numbers:
             return self.numbers[self.random.randrange(len(self.numbers))]
         return self.place() if chance < 19 else -1
+
+    def a(self, kind: str) -> int:
+        """A number to use where a kind of file is right: mostly one of those."""
+        right = [number for number, found in self.table.items() if found == kind]
+        if right and self.random.randrange(5):
+            return right[self.random.randrange(len(right))]
+        return self.number()
 
     def place(self) -> int:
         """A number to fill: around the limit at times, or far beyond it."""
@@ -167,9 +178,8 @@ def _kind(draw: Draw) -> tuple[Any, ...]:
 
 
 def _numbers(draw: Draw) -> tuple[int, ...]:
-    return tuple(
-        draw.one(draw.number(), draw.number(), -1) for _ in range(draw.random.randrange(4))
-    )
+    choices = (draw.a("OrdinaryFile"), draw.a("MemoryFile"), draw.number(), -1)
+    return tuple(draw.one(*choices) for _ in range(draw.random.randrange(4)))
 
 
 def _signal(draw: Draw) -> int:
@@ -185,7 +195,7 @@ def _kill(draw: Draw) -> tuple[Any, ...]:
 def _waitid(draw: Draw) -> tuple[Any, ...]:
     idtype = draw.one(os.P_PID, os.P_PID, os.P_ALL, os.P_PIDFD, 9)
     options = os.WNOHANG | draw.one(os.WEXITED, os.WEXITED, os.WEXITED | os.WNOWAIT, 0)
-    return idtype, draw.number() if idtype == os.P_PIDFD else draw.pid(), options
+    return idtype, draw.a("PidFile") if idtype == os.P_PIDFD else draw.pid(), options
 
 
 def _limit(draw: Draw) -> tuple[Any, ...]:
@@ -206,7 +216,7 @@ def _addfd(draw: Draw) -> tuple[Any, ...]:
         "newfd": draw.place() if flags & 1 or draw.rarely() else 0,
         "newfd_flags": draw.flags(os.O_CLOEXEC, wrong=os.O_NONBLOCK),
     }
-    return draw.number(), _id(draw), draw.number(), options
+    return draw.a("Listener"), _id(draw), draw.number(), options
 
 
 def _notif_send(draw: Draw) -> tuple[Any, ...]:
@@ -214,11 +224,11 @@ def _notif_send(draw: Draw) -> tuple[Any, ...]:
         {"flags": 1}, {"flags": 1}, {"value": 5}, {"error": errno.EPERM}, {"flags": 1, "value": 1},
         {"flags": 2},
     )  # fmt: skip
-    return draw.number(), _id(draw), options
+    return draw.a("Listener"), _id(draw), options
 
 
 def _id(draw: Draw) -> Notified:
-    return Notified(draw.random.randrange(3))
+    return Notified(max(0, draw.notified - draw.one(1, 1, 1, 2, 0)))
 
 
 Vocabulary = dict[str, tuple[int, Callable[[Draw], tuple[Any, ...]]]]
@@ -259,51 +269,57 @@ SOCKETS: Vocabulary = {
     "socketpair": (7, _kind),
     "sendmsg": (
         14,
-        lambda draw: (draw.number(), draw.data(), _control(draw), socket.MSG_DONTWAIT),
+        lambda draw: (draw.a("UnixSocket"), draw.data(), _control(draw), socket.MSG_DONTWAIT),
     ),
     "recvmsg": (
         14,
         lambda draw: (
-            draw.number(),
+            draw.a("UnixSocket"),
             draw.one(0, 1, 4, 10),
             draw.one(0, 8, 16, 19, 20, 24, 28, 32, 64, 100),
             socket.MSG_DONTWAIT | draw.flags(MSG_CMSG_CLOEXEC, socket.MSG_PEEK),
         ),
     ),
-    "setsockopt": (3, lambda draw: (draw.number(), draw.one(*OPTIONS), draw.one(0, 1, 1))),
-    "getsockopt": (2, lambda draw: (draw.number(), draw.one(*OPTIONS, 17, 77, 999))),
+    "setsockopt": (3, lambda draw: (draw.a("UnixSocket"), draw.one(*OPTIONS), draw.one(0, 1, 1))),
+    "getsockopt": (2, lambda draw: (draw.a("UnixSocket"), draw.one(*OPTIONS, 17, 77, 999))),
 }
 EVENTS: Vocabulary = {
     "memfd_create": (2, lambda draw: ("m", draw.flags(1, 2, wrong=64))),
     "eventfd2": (3, lambda draw: (draw.one(0, 0, 3), draw.flags(os.O_CLOEXEC, os.O_NONBLOCK, 1))),
     "epoll_create1": (3, lambda draw: (draw.flags(os.O_CLOEXEC, wrong=1),)),
     "epoll_ctl": (8, _epoll_ctl),
-    "epoll_wait": (8, lambda draw: (draw.number(), draw.one(1, 2, 64, 64, 0))),
+    "epoll_wait": (8, lambda draw: (draw.a("EpollFile"), draw.one(1, 2, 64, 64, 0))),
     "poll": (5, lambda draw: (draw.number(),)),
 }
 PIDFDS: Vocabulary = {
     "pidfd_open": (5, lambda draw: (draw.pid(), draw.flags(os.O_NONBLOCK, os.O_EXCL, wrong=1))),
-    "pidfd_getfd": (5, lambda draw: (draw.number(), draw.number(), draw.flags(0, wrong=1))),
-    "pidfd_send_signal": (3, lambda draw: (draw.number(), _signal(draw), draw.one(0, 0, 1, 2, 3))),
-    "pidfd_info": (4, lambda draw: (draw.number(), draw.flags(8, 2))),
+    "pidfd_getfd": (5, lambda draw: (draw.a("PidFile"), draw.number(), draw.flags(0, wrong=1))),
+    "pidfd_send_signal": (
+        3,
+        lambda draw: (draw.a("PidFile"), _signal(draw), draw.one(0, 0, 1, 2, 3)),
+    ),
+    "pidfd_info": (4, lambda draw: (draw.a("PidFile"), draw.flags(8, 2))),
 }
 RINGS: Vocabulary = {
     "io_uring_setup": (1, lambda draw: (draw.one(1, 4, 4, 0),)),
-    "io_uring_register_files": (2, lambda draw: (draw.number(), _numbers(draw))),
-    "io_uring_update": (1, lambda draw: (draw.number(), draw.random.randrange(3), _numbers(draw))),
-    "io_uring_unregister_files": (1, lambda draw: (draw.number(),)),
+    "io_uring_register_files": (2, lambda draw: (draw.a("RingFile"), _numbers(draw))),
+    "io_uring_update": (
+        1,
+        lambda draw: (draw.a("RingFile"), draw.random.randrange(3), _numbers(draw)),
+    ),
+    "io_uring_unregister_files": (1, lambda draw: (draw.a("RingFile"),)),
     "io_uring_install": (
         2,
-        lambda draw: (draw.number(), draw.random.randrange(4), draw.flags(1, wrong=2)),
+        lambda draw: (draw.a("RingFile"), draw.random.randrange(4), draw.flags(1, wrong=2)),
     ),
 }
 NOTIFIER: Vocabulary = {
     "seccomp": (1, lambda draw: (("dup", "openat", "eventfd2"),)),
-    "notif_recv": (4, lambda draw: (draw.number(),)),
+    "notif_recv": (4, lambda draw: (draw.a("Listener"),)),
     "notif_send": (3, _notif_send),
-    "notif_id_valid": (2, lambda draw: (draw.number(), _id(draw))),
+    "notif_id_valid": (2, lambda draw: (draw.a("Listener"), _id(draw))),
     "notif_addfd": (5, _addfd),
-    "notif_set_flags": (1, lambda draw: (draw.number(), draw.one(0, 1, 2))),
+    "notif_set_flags": (1, lambda draw: (draw.a("Listener"), draw.one(0, 1, 2))),
 }
 
 THEMES = (FILES, TASKS, SOCKETS, EVENTS, PIDFDS, RINGS, NOTIFIER)
