@@ -239,7 +239,9 @@ def random_program(
         DifferenceError: model and kernel did not do the same.
     """
     limit = chooser.choice((6, 8, 12, 16, 16, 24))
-    spawns = [Spawn(limit, chooser.choice((0, 0, 5)))]
+    # A user of its own: what is in flight is counted per user, and other programs end late.
+    user = chooser.randrange(100_000, 2**31 - 1)
+    spawns = [Spawn(limit, chooser.choice((0, 0, user)))]
     if chooser.randrange(4) == 0:
         spawns.append(Spawn(limit))
     comparison = Comparison(agents, spawns)

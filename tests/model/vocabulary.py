@@ -155,7 +155,7 @@ def _control(draw: Draw) -> tuple[Any, ...]:
             control.append(Rights(tuple(draw.number() for _ in range(draw.one(0, 1, 1, 2, 3)))))
         else:
             pid: Any = Pid(draw.task) if draw.random.randrange(3) else draw.pid()
-            control.append(Credentials(pid, draw.one(0, 0, 5), 0))
+            control.append(Credentials(pid, draw.one(0, draw.uid), draw.one(0, draw.uid)))
     return tuple(control)
 
 
