@@ -13,7 +13,7 @@ BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb
 PYTHON_FILES := src tests examples benchmarks docs setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format docs changelog clean
+.PHONY: help demo test bench prove lint format docs changelog clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ test: $(COMPILED) ## Run the test suite (PYTEST_ARGS="-k name" and the like)
 
 bench: $(COMPILED) ## Measure against C and against what one would use instead
 	$(RUN) -m benchmarks
+
+prove: $(COMPILED) ## Compare a million steps of the model with the running kernel (root)
+	$(RUN) -m tests.model.prove
 
 lint: $(COMPILED) ## Style, types, and the stubs of the compiled modules
 	$(RUN) -m ruff check $(wildcard $(PYTHON_FILES))

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import machine, notification, passing, publication, spawning, sweeps
+from benchmarks import machine, model, notification, passing, publication, spawning, sweeps
 from benchmarks.compiled import Compiled
 from benchmarks.measure import Contest, Line, measure, summarise
 
@@ -22,6 +22,7 @@ _CONTESTS = {
     "notification": (notification.contest,),
     "callable": (sweeps.of_callable,),
     "command": (sweeps.of_command,),
+    "model": (model.openings, model.replacements, model.look_ups, model.forks),
 }
 _WIDTH = 46
 

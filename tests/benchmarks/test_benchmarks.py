@@ -29,6 +29,10 @@ CONTESTS = [
     "notification",
     "callable",
     "command",
+    "model-open",
+    "model-replace",
+    "model-lookup",
+    "model-fork",
 ]
 RATIO = re.compile(
     r" \d+(\.\d+)? (us|ms) +\d+(\.\d+)?( +\d+(\.\d+)?-\d+(\.\d+)?)?(  [<>]= .*: (met|missed))?$"

@@ -1,19 +1,21 @@
 """The tables that one suite runs over: what a test does to each, in the same words."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import fdproof
-from fdproof import Descriptor, own_table
+from fdproof import Descriptor, StateError, model, own_table
 from tests.core import own_table as kernel
-from tests.core.memory_table import RESERVED, MemoryTable
 
 
 class Subject(Protocol):
     """One table under test."""
 
     table: Any
+
+    taken: type[Exception]
+    """What a publish raises whose number was taken away."""
 
     def file(self) -> Any:
         """Build a new file."""
@@ -43,6 +45,7 @@ class Own:
     """This process's table."""
 
     table = own_table
+    taken: type[Exception] = StateError
 
     def file(self) -> Descriptor:
         return fdproof.memfd("built")
@@ -77,40 +80,61 @@ class Own:
         published.close()
 
 
-class Memory:
-    """The table of ``memory_table``."""
+class RecordingTable(model.PublicationTable):
+    """The table of a task, which notes the files that it owned before their publish."""
+
+    def __init__(self, task: model.Task) -> None:
+        super().__init__(task)
+        self.adopted: list[model.File] = []
+
+    def adopt(self, built: object) -> model.File:
+        self.adopted.append(super().adopt(built))
+        return self.adopted[-1]
+
+
+class Model:
+    """The table of a task of the model."""
+
+    taken: type[Exception] = model.Misuse
 
     def __init__(self) -> None:
-        self.table = MemoryTable()
-        self.table.slots.update({0: "in", 1: "out", 2: "err", 5: "gap"})
-        self._names: Iterator[int] = iter(range(1_000_000))
+        self.kernel = model.Kernel()
+        self.task = self.kernel.spawn()
+        self.table = RecordingTable(self.task)
+        for number in (0, 1, 2, 5):
+            self.task.dup2(self.task.memfd_create(), number)
+        self.task.close_range(3, 4)
 
-    def file(self) -> str:
-        return f"file {next(self._names)}"
+    def file(self) -> model.File:
+        return model.File(self.kernel, os.O_RDWR)
 
     def state(self) -> object:
-        return dict(self.table.slots), list(self.table.unpublished)
+        # A file that was refused before anybody owned it is its maker's business.
+        owned = {(file.serial, file.references) for file in self.table.adopted if file.references}
+        return self.task.table(), self.task.files.reserved(), owned
 
     def identity(self, published: int) -> object:
-        return self.table.slots[published]
+        return self.task.files.lookup(published)
 
     def number(self, published: int) -> int:
         return published
 
     def close_on_exec(self, published: int) -> bool:
-        return self.table.close_on_exec[published]
+        return self.task.table()[published].cloexec
 
     def held(self, number: int) -> bool:
-        return self.table.slots.get(number) == RESERVED
+        return self.task.files.is_reserved(number)
 
     def lowest_free(self, start: int = 0) -> int:
-        return next(number for number in range(start, 1000) if number not in self.table.slots)
+        taken = {*self.task.table(), *self.task.files.reserved()}
+        return next(number for number in range(start, 1000) if number not in taken)
 
     def steal(self, number: int) -> None:
-        del self.table.slots[number]
+        # No system call can: a reserved number is a bad descriptor to all of them.
+        self.task.put_unused_fd(number)
 
     def close(self, published: int) -> None:
-        self.table.close(published)
+        self.task.close(published)
 
 
-SUBJECTS: dict[str, Callable[[], Subject]] = {"own": Own, "memory": Memory}
+SUBJECTS: dict[str, Callable[[], Subject]] = {"own": Own, "model": Model}

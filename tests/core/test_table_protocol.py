@@ -345,7 +345,7 @@ def test_a_number_that_was_taken_away_is_noticed(subject: Subject) -> None:
     with fdproof.prepare(subject.file, table=subject.table) as entry:
         number = entry.number or 0
         subject.steal(number)
-        with pytest.raises(StateError, match="taken from its reservation"):
+        with pytest.raises(subject.taken, match="taken from its reservation"):
             entry.publish()
         assert entry.file is not None, "the file still belongs to the reservation"
     assert not subject.held(number)
