@@ -9,6 +9,7 @@ import pytest
 import fdproof
 from fdproof import StateError, handover
 from fdproof.handover import Connection, Taken, _take
+from fdproof.handover._succession import Line
 from fdproof.handover._waiting import Blocking
 from fdproof.passing._deadline import Deadline
 from tests.handover.restarts import (
@@ -154,6 +155,30 @@ def test_a_predecessor_cannot_be_replaced_after_the_time_is_over(
                 ready(way, taken)
             with pytest.raises(StateError, match=r"^place: is still the predecessor's"):
                 handover.offer(taken, {})
+
+
+def test_an_answer_that_comes_after_the_end_of_the_time_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with predecessor(place) as other:
+        with in_thread(lambda: take("blocking", place)) as ended:
+            for step in ["connect", *PREDECESSOR[:OFFERED]]:
+                assert other.do(step) == ""
+        is_done, answers = _take._is_done, []
+
+        def too_early(line: Line) -> bool:
+            found = is_done(line)
+            answers.append(other.do("say done"))
+            return found
+
+        monkeypatch.setattr(_take, "_is_done", too_early)
+        with ended.pop() as taken:
+            with in_thread(lambda: taken.ready(0.2)) as ended:
+                for step in PREDECESSOR[OFFERED:RECEIVED]:
+                    assert other.do(step) == ""
+            assert isinstance(ended.pop(), TimeoutError)
+            assert not taken.committed
+        assert answers == ["ConnectionResetError"]
 
 
 def test_an_answer_that_comes_with_the_end_of_the_time_counts(

@@ -126,7 +126,7 @@ def test_no_more_descriptors_are_held_than_the_limit_and_the_kernels_rounding(
     with hostile(max_files=5) as (peer, channel):
         before = len(table())
         for byte in header(0, 0)[:-1]:
-            passing.send(peer, bytes([byte]), [file])
+            passing.send(peer, bytes([byte]), [file] * 2)
             with contextlib.suppress(TimeoutError, OSError, StateError):
                 channel.receive(timeout=0)
             assert len(table()) <= before + 5 + 15
