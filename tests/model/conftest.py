@@ -10,7 +10,7 @@ from tests.model.linux.agents import Agents, started
 from tests.model.linux.kernel import NEEDS_LINUX, RealKernel
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def agents() -> Iterator[Agents | None]:
     """The agents, for root: only root can start tasks of any user, as the model can."""
     if os.geteuid() != 0:

@@ -114,8 +114,9 @@ def test_an_id_is_valid_between_receiving_and_answering(scene: Scene) -> None:
 
 def test_what_was_not_received_cannot_be_answered(scene: Scene) -> None:
     supervisor, listener = scene.supervisor, scene.listener
-    _, first = scene.trapped()
+    call, first = scene.trapped()
     supervisor.notif_send(listener, first.id)
+    assert call.result() == 0
     assert not scene.target.begin("dup", 0).done
     following = first.id + 1
     with failing(errno.ENOENT):

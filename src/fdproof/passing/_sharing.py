@@ -8,6 +8,7 @@ an asker, and an asker whose question is lost in any way finds the end of its so
 """
 
 import errno
+import functools
 import hmac
 import os
 import secrets
@@ -20,8 +21,10 @@ from multiprocessing import util
 from fdproof._creating import socketpair
 from fdproof._descriptor import Descriptor
 from fdproof._errors import TruncatedError
+from fdproof.passing._forking import forget
 from fdproof.passing._receive import receive
 from fdproof.passing._send import send
+from fdproof.passing._stream import shut_down
 
 __all__ = ["Claim", "fetch", "share", "stop_sharing"]
 
@@ -39,12 +42,15 @@ class _Sharer:
         # A fork waits for it, so that no child inherits what is in nobody's place at that moment.
         self._lock = threading.RLock()
         self._kept: dict[bytes, tuple[bytes, Descriptor]] = {}
-        self._sock: socket.socket | None = None
+        # The socket where this process is asked, once it is needed, and its name.
+        self._place: list[Descriptor] = []
+        self._address = b""
         self._thread: threading.Thread | None = None
+        # No bytecode runs in these: what is raised there is lost, a KeyboardInterrupt too.
         os.register_at_fork(
             before=self._lock.acquire,
             after_in_parent=self._lock.release,
-            after_in_child=self._forget,
+            after_in_child=functools.partial(forget, self._kept, self._place, self._lock),
         )
 
     def keep(self, descriptor: Descriptor) -> Claim:
@@ -63,64 +69,62 @@ class _Sharer:
 
     def stop(self) -> None:
         with self._lock:
-            sock, thread = self._sock, self._thread
-            self._sock = self._thread = None
+            place, thread = self._place.pop() if self._place else None, self._thread
+            self._thread = None
             self._drop()
-        if sock is not None and thread is not None:
+        if place is not None and thread is not None:
             try:
                 # It wakes the thread, which finds that it is not wanted any more.
-                sock.shutdown(socket.SHUT_RDWR)
+                shut_down(place, socket.SHUT_RDWR)
                 thread.join()
             finally:
-                sock.close()
+                place.close()
 
     def _drop(self) -> None:
         while self._kept:
             _, (_, copy) = self._kept.popitem()
             copy.close()
 
-    def _forget(self) -> None:
-        """In a forked child: close its copies of what is the parent's."""
-        if self._sock is not None:
-            self._sock.close()
-        self._sock = self._thread = None
-        self._drop()
-        self._lock.release()
-
     def _name(self) -> bytes:
         """The name of the socket where this process is asked, made when it is first needed."""
-        if self._sock is None:
+        if not self._place:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             try:
                 # The kernel chooses an abstract name, which leaves no file behind.
                 sock.bind("")
+                self._address = sock.getsockname()
+                place = Descriptor(sock)
+            except BaseException:
+                sock.close()
+                raise
+            try:
                 poll = select.poll()
-                poll.register(sock, select.POLLIN)
+                poll.register(place, select.POLLIN)
                 thread = threading.Thread(
-                    target=self._serve, args=(sock, poll), name="fdproof.passing", daemon=True
+                    target=self._serve, args=(place, poll), name="fdproof.passing", daemon=True
                 )
                 thread.start()
             except BaseException:
-                sock.shutdown(socket.SHUT_RDWR)
-                sock.close()
+                shut_down(place, socket.SHUT_RDWR)
+                place.close()
                 raise
-            self._sock, self._thread = sock, thread
-        name: bytes = self._sock.getsockname()
-        return name
+            self._place.append(place)
+            self._thread = thread
+        return self._address
 
-    def _serve(self, sock: socket.socket, poll: select.poll) -> None:
+    def _serve(self, place: Descriptor, poll: select.poll) -> None:
         # Signals are for the threads that wait for them.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
             poll.poll()
             with self._lock:
-                if self._sock is not sock:
+                if place not in self._place:
                     return
-                self._answer(sock)
+                self._answer(place)
 
-    def _answer(self, sock: socket.socket) -> None:
+    def _answer(self, place: Descriptor) -> None:
         try:
-            asked = receive(sock, _SECRET_BYTES, 1, flags=socket.MSG_DONTWAIT)
+            asked = receive(place, _SECRET_BYTES, 1, flags=socket.MSG_DONTWAIT)
         except TruncatedError as error:
             # The table is full, or it was not ours: the asker finds the end of its socket.
             error.close()

@@ -36,7 +36,7 @@ class RealPending:
         """Whether it has ended; False only once the task sleeps in it."""
         agents = self._task.kernel.agents
         while not agents.answered(self._task.index):
-            if self._task.state() not in ("R", "D"):
+            if self._task.state() not in ("R", "D") and not self._task.waits_for_a_command():
                 return agents.answered(self._task.index)
             os.sched_yield()
         return True
@@ -138,6 +138,14 @@ class Caller:
         except (FileNotFoundError, ProcessLookupError):
             return "-"
         return line[line.rindex(")") + 2]
+
+    def waits_for_a_command(self) -> bool:
+        """Whether the task sleeps at its mailbox: it may not have seen yet what is in there."""
+        try:
+            call = Path(f"/proc/{self.tgid}/task/{self.pid}/syscall").read_text().split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return call == str(number_of("futex"))
 
     def wait_for_end(self) -> None:
         """Wait until the task has ended and has let go of its table."""
