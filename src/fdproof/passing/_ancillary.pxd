@@ -31,9 +31,11 @@ cdef extern from "_ancillary.h" nogil:
         MSG_WAITALL
         POLLIN
         POLLOUT
+        POLLRDHUP
         SCM_CREDENTIALS
         SCM_PIDFD
         SCM_RIGHTS
+        SOCK_SEQPACKET
         SOCK_STREAM
         SOL_SOCKET
         SO_DOMAIN

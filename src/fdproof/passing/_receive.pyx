@@ -14,6 +14,7 @@ from fdproof._syscalls cimport F_DUPFD_CLOEXEC, failed, fdp_close, fdp_fcntl
 from fdproof.passing._ancillary cimport *
 from fdproof.passing._message cimport Message
 from fdproof.passing._patience cimport Patience
+from fdproof.process._pidfd cimport fdp_poll
 
 from fdproof.passing._flags import receive_flag_bits
 from fdproof.passing._identity import process_behind
@@ -177,6 +178,8 @@ cdef long long _received_bytes(object sock, int number, msghdr *header, int bits
     # What is there already is taken without giving the GIL up: beside a busy thread, getting it back takes
     # milliseconds. Much data is worth that.
     cdef bint at_once = header.msg_iov.iov_len <= SHORT and not bits & MSG_WAITALL
+    cdef size_t room = header.msg_controllen
+    cdef bint looked_again = False
     cdef Patience patience = None
     cdef long long received
     try:
@@ -186,6 +189,13 @@ cdef long long _received_bytes(object sock, int number, msghdr *header, int bits
             else:
                 with nogil:
                     received = fdp_recvmsg(number, header, bits)
+            if received == 0 and header.msg_controllen == 0 and not looked_again and _peer_is_gone(number):
+                # KERNEL: a non-blocking receive on SOCK_SEQPACKET that finds nothing says end if the peer has
+                # closed by then, even if it sent something between the two looks.
+                looked_again = True
+                header.msg_controllen = room
+                header.msg_namelen = sizeof(sockaddr_un)
+                continue
             if received >= 0:
                 return received
             if received == -EINTR:
@@ -201,6 +211,14 @@ cdef long long _received_bytes(object sock, int number, msghdr *header, int bits
     except BaseException:
         _blank = owners
         raise
+
+
+cdef bint _peer_is_gone(int number) noexcept:
+    """Tell whether a SOCK_SEQPACKET gets no more messages than it has."""
+    return (
+        fdp_socket_option(number, SO_TYPE) == SOCK_SEQPACKET
+        and fdp_poll(number, POLLRDHUP, 0) & POLLRDHUP
+    )
 
 
 cdef void _own(Arrived *arrived, msghdr *header, list owners) noexcept:
