@@ -29,6 +29,8 @@ cdef extern from "Python.h":
 
 cdef int ACCESS_AND_BIRTH_FLAGS = ~(os.O_APPEND | os.O_NONBLOCK | os.O_ASYNC | os.O_DIRECT | os.O_NOATIME)
 cdef int FILE_FLAGS = 0
+# The method that a socket.socket wraps, of the class in C.
+cdef object raw_detach = _socket.SocketType.detach
 cdef enum:
     CLOSED_AT_ONCE = 256
 for _member in FileFlags.__members__.values():
@@ -410,7 +412,12 @@ cdef int _detached(object source) except -1:
             f"source: {type(source).__name__} cannot give its number up (no detach() that returns one): "
             "own a duplicate instead, fdproof.receive(source), and close the source"
         )
-    number = source.detach()
+    if type(source) is _socket.socket:
+        # OWNERSHIP: in compiled code. Python's own detach() is bytecode, where an interrupt would lose the number.
+        source._closed = True
+        number = raw_detach(source)
+    else:
+        number = source.detach()
     if not isinstance(number, int) or isinstance(number, bool):
         raise TypeError(f"source: {type(source).__name__}.detach() returned {number!r}, not a number")
     if number < 0:

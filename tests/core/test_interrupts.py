@@ -65,6 +65,12 @@ def into_socket() -> None:
         ours.fileno()
 
 
+def adopted_socket() -> None:
+    first, second = fdproof.socketpair()
+    with first, second, fdproof.Descriptor(first.into_socket()) as ours:
+        ours.fileno()
+
+
 def into_file() -> None:
     with fdproof.open(NULL) as owner, owner.into_file("r", encoding="utf-8") as stream:
         stream.read()
@@ -146,6 +152,7 @@ OPERATIONS = [
     unpacked_pipe,
     with_socketpair,
     into_socket,
+    adopted_socket,
     into_file,
     with_reserve,
     with_prepare,
