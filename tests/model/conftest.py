@@ -1,6 +1,5 @@
 """The two subjects that one test runs on: the model and the running kernel."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,20 +10,15 @@ from tests.model.linux.kernel import NEEDS_LINUX, RealKernel
 
 
 @pytest.fixture(scope="module", autouse=True)
-def agents() -> Iterator[Agents | None]:
-    """The agents, for root: only root can start tasks of any user, as the model can."""
-    if os.geteuid() != 0:
-        yield None
-        return
+def agents() -> Iterator[Agents]:
+    """Those who run the tasks of the running kernel."""
     with started() as agents:
         yield agents
 
 
 @pytest.fixture
-def real_kernel(agents: Agents | None) -> Iterator[RealKernel]:
+def real_kernel(agents: Agents) -> Iterator[RealKernel]:
     """The running kernel as a subject."""
-    if agents is None:
-        pytest.skip("needs root")
     kernel = RealKernel(agents)
     yield kernel
     kernel.close()

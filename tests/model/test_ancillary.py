@@ -308,6 +308,7 @@ def test_a_stream_keeps_senders_apart_only_for_who_wants_to_know_them(task: Task
 # -- who sent it
 
 
+@pytest.mark.root
 def test_credentials_are_the_senders(task: Task) -> None:
     a, b = task.socketpair()
     child = task.fork()
@@ -324,6 +325,7 @@ def test_a_message_sent_before_anybody_asked_is_from_nobody(task: Task) -> None:
     assert task.recvmsg(b, 1, 100).control == (Credentials(0, 65534, 65534),)
 
 
+@pytest.mark.root
 def test_the_senders_own_option_makes_its_messages_carry_who_it_is(task: Task) -> None:
     a, b = task.socketpair()
     task.setsockopt(a, SO_PASSPIDFD, 1)
@@ -332,6 +334,7 @@ def test_the_senders_own_option_makes_its_messages_carry_who_it_is(task: Task) -
     assert task.recvmsg(b, 1, 100).control == (Credentials(task.getpid(), 0, 0),)
 
 
+@pytest.mark.root
 def test_root_may_send_anybodys_credentials_if_the_process_exists(task: Task) -> None:
     a, b = task.socketpair()
     task.setsockopt(b, SO_PASSCRED, 1)
@@ -345,6 +348,7 @@ def test_root_may_send_anybodys_credentials_if_the_process_exists(task: Task) ->
         task.sendmsg(a, b"x", [Credentials(4194303, 0, 0)])
 
 
+@pytest.mark.root
 def test_credentials_may_name_a_thread(task: Task) -> None:
     a, b = task.socketpair()
     thread = task.clone(0x100 | 0x200 | 0x400 | 0x800 | 0x10000)
@@ -461,6 +465,7 @@ def test_the_limit_in_flight_is_the_users_not_the_processs(kernel: Kernel) -> No
     assert other.sendmsg(e, b"x", [Rights((e,))]) == 1
 
 
+@pytest.mark.root
 def test_root_has_no_limit_in_flight(kernel: Kernel) -> None:
     task = kernel.spawn(rlimit_nofile=4)
     a, _ = task.socketpair()

@@ -42,7 +42,6 @@ def data(chooser: random.Random) -> bytes:
     return bytes([chooser.randrange(1, 256)]) * size(chooser)
 
 
-@pytest.mark.root
 @pytest.mark.parametrize("seed", range(12))
 def test_a_pipe_is_filled_and_emptied_page_by_page_as_in_linux(
     real_kernel: RealKernel, seed: int
@@ -71,7 +70,6 @@ def test_a_pipe_is_filled_and_emptied_page_by_page_as_in_linux(
     agree(both(real_kernel), steps())
 
 
-@pytest.mark.root
 @pytest.mark.parametrize("seed", range(12))
 def test_a_file_keeps_its_bytes_its_holes_and_its_offset_as_in_linux(
     real_kernel: RealKernel, seed: int

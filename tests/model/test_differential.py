@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from tests.model.differential import DifferenceError, minimal, random_program, replay
 from tests.model.linux.agents import Agents
-from tests.model.linux.kernel import NEEDS_LINUX
+from tests.model.linux.kernel import NEEDS_ROOT
 from tests.model.mutations import Mutation, mutated
 from tests.model.program import Program, Spawn, Step
 from tests.model.vocabulary import CALLS, TABLE_CALLS
 
-pytestmark = [*NEEDS_LINUX, pytest.mark.timeout(300)]
+pytestmark = [*NEEDS_ROOT, pytest.mark.timeout(300)]
 
 SECOND_LOWEST = Mutation(
     "_calls_descriptors.py", "self._duplicate(fd, 0, False)", "self._duplicate(fd, 3, False)", ""

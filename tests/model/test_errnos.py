@@ -10,11 +10,11 @@ from tests.model.declared import declared, faults
 from tests.model.differential import Comparison, DifferenceError, minimal, random_program
 from tests.model.errno_scenes import MODEL_ALONE, SCENES, Scene
 from tests.model.linux.agents import Agents
-from tests.model.linux.kernel import NEEDS_LINUX
+from tests.model.linux.kernel import NEEDS_ROOT
 from tests.model.program import Failed
 from tests.model.vocabulary import CALLS
 
-pytestmark = [*NEEDS_LINUX, pytest.mark.timeout(300)]
+pytestmark = [*NEEDS_ROOT, pytest.mark.timeout(300)]
 
 
 PROGRAMS = 250

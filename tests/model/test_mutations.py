@@ -6,10 +6,10 @@ import pytest
 
 from tests.model.differential import DifferenceError, random_program
 from tests.model.linux.agents import Agents
-from tests.model.linux.kernel import NEEDS_LINUX
+from tests.model.linux.kernel import NEEDS_ROOT
 from tests.model.mutations import MUTATIONS, Mutation, mutated
 
-pytestmark = [*NEEDS_LINUX, pytest.mark.timeout(300)]
+pytestmark = [*NEEDS_ROOT, pytest.mark.timeout(300)]
 
 PROGRAMS = 200
 

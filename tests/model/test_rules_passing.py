@@ -140,6 +140,7 @@ def test_rule_61_a_user_with_more_in_flight_than_his_limit_sends_no_more(kernel:
     assert task.sendmsg(0, b"x", [Rights((0,))]) == 1
 
 
+@pytest.mark.root
 def test_rule_62_who_sent_is_told_to_a_receiver_that_asks(task: Task) -> None:
     task.setsockopt(1, SO_PASSCRED, 1)
     task.sendmsg(0, b"x")

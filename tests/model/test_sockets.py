@@ -339,6 +339,7 @@ def test_options_begin_as_linux_has_them_and_unknown_ones_are_refused(task: Task
         task.getsockopt(a, 999)
 
 
+@pytest.mark.root
 def test_the_peer_of_a_pair_is_who_made_it(task: Task) -> None:
     a, _ = task.socketpair()
     child = task.fork()

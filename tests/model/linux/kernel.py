@@ -23,19 +23,22 @@ from tests.model.linux.tasks import TaskCalls
 if TYPE_CHECKING:
     from tests.model.linux.ring import RealRing
 
-__all__ = ["NEEDS_LINUX", "RealKernel", "RealTask"]
+__all__ = ["NEEDS_LINUX", "NEEDS_ROOT", "RealKernel", "RealTask"]
 
 PR_SET_DUMPABLE = 4
+PR_SET_NO_NEW_PRIVS = 38
 OBSERVED_AT_LEAST = 1024
 
 NEEDS_LINUX = (
-    pytest.mark.root,
     pytest.mark.requires_kernel(
         *("ADDFD_SEND", "F_DUPFD_QUERY", "PIDFD_INFO_EXIT", "PIDFD_THREAD", "SO_PASSRIGHTS"),
         *("close_range", "io_uring", "kcmp", "pidfd_getfd", "pidfs", "seccomp notifier"),
     ),
 )
-"""Marks of what runs on Linux: root starts tasks of any user, as the model does."""
+"""Marks of what runs on Linux."""
+
+NEEDS_ROOT = (*NEEDS_LINUX, pytest.mark.root)
+"""Marks of what starts tasks of any user there, as the model does."""
 
 
 class RealFile:
@@ -81,14 +84,25 @@ class RealKernel:
         self.rings: dict[tuple[int, int], RealRing] = {}
 
     def spawn(self, rlimit_nofile: int = 1024, uid: int = 0) -> "RealTask":
-        """Start a process with an empty table."""
+        """Start a process with an empty table.
+
+        Args:
+            rlimit_nofile: its soft limit.
+            uid: its user. 0 is whoever runs the tests; only root starts tasks of others.
+        """
+        ordinary = os.geteuid() != 0
+        if uid and ordinary:
+            pytest.skip("needs root")
         index = self.agents.new_mailbox()
         id = self.agents.command(0, memory.CLONE, signal.SIGCHLD, index, 0)
         task = self.join(index, checked(id), id)
         self.agents.handle(index, signal.SIGCHLD, signal.SIG_DFL)
         task.system("chdir", task.put(os.fsencode(self.root) + b"\0"))
         task.setrlimit(rlimit_nofile)
-        if uid and os.geteuid() == 0:
+        if ordinary:
+            # Or it may install no filter.
+            task.system("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        if uid:
             task.system("setresgid", uid, uid, uid)
             task.system("setresuid", uid, uid, uid)
             task.system("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
